@@ -1,0 +1,163 @@
+# Tenure's commands, the same for people, tests and automation; `make help` lists them.
+# Whatever a fresh Debian 12 with cargo, go, python3 and a C compiler lacks is installed or built by `packages` and `tools`.
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+TOOLS := $(TARGET)/tools
+ETCD_3_7 := 3.7.3
+ETCD_3_6 := 3.6.16
+ETCD_3_4 := 3.4.23
+# The etcd that tests use unless they ask for another version.
+MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
+GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
+
+# An etcd of the PATH is linked to, and is as old as it likes.
+MAKEFLAGS += --check-symlink-times
+
+export CARGO_TARGET_DIR := $(TARGET)
+export TENURE_TOOLS := $(TOOLS)
+
+SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
+RELEASE := $(TARGET)/release
+DEBUG := $(TARGET)/debug
+# The library that C programs are tested with, and further flags for them: `make sanitize` sets others.
+LIBRARY_FOLDER := $(DEBUG)
+CFLAGS := -O1 -g
+EXAMPLES := $(wildcard examples/c/*.c)
+
+.PHONY: all libs header demo examples test test-rust test-c test-examples fmt lint fix sanitize packages test-packages tools clean help
+.DELETE_ON_ERROR:
+
+## make: the release libraries target/release/libtenure.so and .a, and the header
+all: libs include/tenure.h
+
+libs: $(RELEASE)/libtenure.so $(RELEASE)/libtenure.a
+
+# One crate type at a time: an rlib among them silently turns link-time optimisation off.
+$(RELEASE)/libtenure.so: $(SOURCES) | packages
+	cargo rustc --locked --release --lib --crate-type cdylib
+	ln -sf libtenure.so $(RELEASE)/libtenure.so.0
+	touch $@
+
+$(RELEASE)/libtenure.a: $(SOURCES) | packages
+	cargo rustc --locked --release --lib --crate-type staticlib
+	touch $@
+
+$(DEBUG)/libtenure.so: $(SOURCES) | packages
+	cargo build --locked --lib
+	ln -sf libtenure.so $(DEBUG)/libtenure.so.0
+	touch $@
+
+## make header: include/tenure.h and what else is generated from the sources
+header include/tenure.h: $(SOURCES) $(wildcard cbindgen.toml) | packages
+	TENURE_UPDATE=1 cargo test --locked --quiet --test header
+	touch include/tenure.h
+
+## make demo: an election, start to end, on an etcd of its own
+demo: $(TARGET)/examples/release/worker $(MAIN_ETCD)
+	examples/demo.py --etcd $(MAIN_ETCD) --worker $<
+
+## make examples: the programs of examples/c, in target/examples/release
+examples: $(patsubst examples/c/%.c,$(TARGET)/examples/release/%,$(EXAMPLES))
+
+COMPILE_EXAMPLE = $(CC) -std=c99 -Wall -Wextra -pedantic -Werror -O2 -pthread -Iinclude
+
+$(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
+	@mkdir -p $(@D)
+	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
+
+# A part is a target of this file; see tests/tools/summary.sh for what it may print.
+TEST_PARTS := lint test-rust $(if $(wildcard tests/c/*.c),test-c) test-examples
+
+## make test: every test; ends with "N passed, N failed"
+test: test-packages tools
+	@tests/tools/summary.sh $(TARGET)/test-logs $(TEST_PARTS)
+
+test-rust: tools
+	cargo test --locked --no-fail-fast
+
+# Every file in tests/c is a program of its own. It finds an etcd in the variable ETCD_ENDPOINTS.
+C_TESTS := $(patsubst tests/c/%.c,$(TARGET)/c/%,$(wildcard tests/c/*.c))
+
+test-c: $(C_TESTS) $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(C_TESTS)
+
+$(TARGET)/c/%: tests/c/%.c include/tenure.h $(LIBRARY_FOLDER)/libtenure.so
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -o $@ $< \
+		-L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+
+# The same programs with the library that is tested, the demo among them.
+TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TARGET)/examples/tested/%,$(EXAMPLES))
+
+test-examples: $(TESTED_EXAMPLES) $(TARGET)/examples/tested/readme $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCD=$(MAIN_ETCD) TENURE_EXAMPLES=$(TARGET)/examples/tested \
+		tests/examples_test.py
+
+$(TARGET)/examples/tested/%: examples/c/%.c $(LIBRARY_FOLDER)/libtenure.so
+	@mkdir -p $(@D)
+	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+
+# The program that README.md shows.
+$(TARGET)/examples/readme.c: README.md
+	@mkdir -p $(@D)
+	sed -n '/^```c$$/,/^```$$/{/^```/!p}' $< > $@
+
+$(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/libtenure.so
+	@mkdir -p $(@D)
+	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+
+## make lint: formatting and lints, changing nothing
+lint: | packages
+	cargo fmt --check || { echo "run: make fmt"; exit 1; }
+	cargo clippy --locked --all-targets -- -D warnings || { echo "some are repaired by: make fix"; exit 1; }
+	@unformatted=$$(gofmt -l $(GO_MODULES) </dev/null); [ -z "$$unformatted" ] || { echo "$$unformatted: run make fmt"; exit 1; }
+	for module in $(GO_MODULES); do (cd $$module && go vet ./...) || exit 1; done
+
+## make fmt: formats the sources
+fmt:
+	cargo fmt
+	gofmt -w $(GO_MODULES)
+
+## make fix: repairs what can be repaired by itself: lints, formatting, generated files
+fix: | packages
+	cargo clippy --locked --all-targets --fix --allow-dirty --allow-staged
+	$(MAKE) header fmt
+
+# The address sanitizer is not in stable Rust's options, hence RUSTC_BOOTSTRAP; --target keeps it out of build scripts.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+SANITIZED = CARGO_TARGET_DIR=$(TARGET)/sanitize RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
+
+## make sanitize: the Rust and C tests under the address and leak sanitizers
+sanitize: test-packages tools
+	$(SANITIZED) cargo test --locked --target $(HOST) --lib --tests --no-fail-fast
+	$(SANITIZED) cargo build --locked --target $(HOST) --lib
+	ln -sf libtenure.so $(TARGET)/sanitize/$(HOST)/debug/libtenure.so.0
+	$(MAKE) test-c TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) CFLAGS='$(CFLAGS) -fsanitize=address' \
+		LIBRARY_FOLDER=$(TARGET)/sanitize/$(HOST)/debug
+
+packages:
+	@tests/tools/packages.sh build
+
+test-packages:
+	@tests/tools/packages.sh test
+
+## make tools: the etcd versions that the tests run against
+tools: $(MAIN_ETCD) $(TOOLS)/etcd-$(ETCD_3_6)/etcd $(TOOLS)/etcd-$(ETCD_3_4)/etcd
+
+$(TOOLS)/etcd-%/etcd: tests/tools/etcd.sh
+	@tests/tools/etcd.sh $* $(@D)
+	@touch -h $@
+
+$(TOOLS)/etcd-$(ETCD_3_7)/etcd: tests/etcd/3.7/go.mod
+$(TOOLS)/etcd-$(ETCD_3_6)/etcd: tests/etcd/3.6/go.mod
+
+$(TOOLS)/peer: $(wildcard tests/peer/*.go) tests/peer/go.mod
+	cd tests/peer && go build -buildvcs=false -o $@ .
+
+## make clean: removes all that was built
+clean:
+	rm -rf $(TARGET)
+
+## make help: this list
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)

@@ -1,0 +1,514 @@
+#!/usr/bin/env python3
+"""An election from start to end: three workers and a stranger on an etcd of their own.
+
+The leader resigns, is killed, is frozen, and gives way to a candidate of another make (etcdctl, which is Go). In the
+end the demo adds up what every process believed while it ran: at no instant may two have led.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from typing import Callable, Iterable, NamedTuple, Optional, TypeVar
+
+TTL_S = 2
+SERVICE, ELECTION = "demo", "billing"
+KEYS = f"_ld/{SERVICE}/{ELECTION}"
+NAMES = ("alpha", "beta", "gamma")
+STRANGER = "etcdctl"
+HAND_OVERS = 3
+MS, SECOND = 1_000_000, 1_000_000_000
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """The demo didn't show what it is to show."""
+
+
+class Claim(NamedTuple):
+    """From start to end, both included, `who` believed to lead; nanoseconds on CLOCK_BOOTTIME."""
+
+    who: str
+    token: int
+    start_ns: int
+    end_ns: int
+
+
+class Term(NamedTuple):
+    """Somebody was elected."""
+
+    who: str
+    token: int
+    time_ns: int
+
+
+def overlap_ns(claims: "Iterable[Claim]") -> int:
+    """For how long more than one was leading. The ends of a claim belong to it, so the shortest overlap is 1 ns."""
+    total, covered_to, counted_to = 0, None, None
+    for claim in sorted(claims, key=lambda claim: claim.start_ns):
+        if covered_to is not None:
+            start = claim.start_ns if counted_to is None else max(claim.start_ns, counted_to + 1)
+            end = min(claim.end_ns, covered_to)
+            if end >= start:
+                total += end - start + 1
+                counted_to = end
+        covered_to = claim.end_ns if covered_to is None else max(covered_to, claim.end_ns)
+    return total
+
+
+def problems(terms: "list[Term]", claims: "list[Claim]") -> "list[str]":
+    """What is wrong with the terms that were announced, given what everybody believed; nothing, if all is well."""
+    found = []
+    for term in terms:
+        if not any((claim.who, claim.token) == (term.who, term.token) for claim in claims):
+            found.append(f"{term.who} was elected with token {term.token} but never led")
+    for claim in claims:
+        if claim.end_ns < claim.start_ns:
+            found.append(f"the claim of {claim.who} with token {claim.token} ends before it starts")
+        if not any((claim.who, claim.token) == (term.who, term.token) for term in terms):
+            found.append(f"{claim.who} led with token {claim.token} but was never elected")
+    in_order = sorted(claims, key=lambda claim: claim.start_ns)
+    for former, latter in zip(in_order, in_order[1:]):
+        if latter.token <= former.token:
+            found.append(f"token {latter.token} of {latter.who} follows token {former.token} of {former.who}")
+    return found
+
+
+def verdict(terms: "list[Term]", claims: "list[Claim]", hand_over_ms: float, take_over_s: float) -> "tuple[str, int]":
+    """The last line, and the exit status."""
+    overlap = overlap_ns(claims)
+    wrong = problems(terms, claims)
+    if not terms:
+        wrong.insert(0, "nobody ever led")
+    if overlap:
+        wrong.insert(0, f"overlap {overlap / MS:.6f} ms")
+    if wrong:
+        return f"demo: failed: {'; '.join(wrong)}", 1
+    return (
+        f"demo: ok, {len(terms)} leaders, hand-over {hand_over_ms:.2f} ms, "
+        f"take-over after kill {take_over_s:.2f} s, overlap 0 ms"
+    ), 0
+
+
+def now_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def tell(text: str) -> None:
+    print(text, flush=True)
+
+
+class News:
+    """Lets the demo wait for what the threads that read its children hear."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+
+    def wait(self, look: "Callable[[], Optional[T]]", what: str, within_s: float = 10) -> T:
+        """What `look` finds, as soon as it finds something."""
+        until = time.monotonic() + within_s
+        with self.changed:
+            while True:
+                found = look()
+                if found is not None:
+                    return found
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise Failed(f"{what}: not within {within_s:g} s")
+                self.changed.wait(left)
+
+
+class Child:
+    """A process that ends with the demo, and the lines that it prints."""
+
+    def __init__(self, news: News, who: str, command: "list[str]", **options: object) -> None:
+        self.news, self.who = news, who
+        self.lines: "list[tuple[int, str]]" = []
+        self.ended = False
+        # A session of its own: Ctrl-C is the demo's to deal with. setpriv: should the demo be killed, so is this.
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "ETCDCTL_"))}, **options,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            time_ns = now_ns()
+            with self.news.changed:
+                self.heard(time_ns, line.rstrip("\n"))
+                self.news.changed.notify_all()
+        with self.news.changed:
+            self.ended = True
+            self.news.changed.notify_all()
+
+    def heard(self, time_ns: int, line: str) -> None:
+        self.lines.append((time_ns, line))
+
+    def end(self, signal_number: int, within_s: float = 10) -> int:
+        """Sends a signal and waits for the end; the exit status."""
+        self.process.send_signal(signal_number)
+        try:
+            status = self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{self.who} does not end within {within_s:g} s of signal {signal_number}") from None
+        self.news.wait(lambda: self.ended or None, f"the end of what {self.who} prints")
+        return status
+
+    def kill(self) -> None:
+        """The end, whatever state it is in."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Etcd(Child):
+    """An etcd with one member on free ports."""
+
+    def __init__(self, news: News, program: str, folder: str) -> None:
+        self.log_path = os.path.join(folder, "etcd.log")
+        for _ in range(5):
+            self.endpoint, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+            command = [program, "--data-dir", os.path.join(folder, "data"), "--logger=zap", "--log-outputs=stderr"]
+            command += ["--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint]
+            command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+            command += ["--initial-cluster", f"default={peer}"]
+            with open(self.log_path, "wb") as log:
+                super().__init__(news, "etcd", command, stderr=log)
+            if self._serves():
+                return
+            self.kill()
+        raise Failed(f"etcd does not start:\n{self.log()}")
+
+    def _serves(self) -> bool:
+        """Waits until it answers. False if another program was faster to take a port."""
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                with direct.open(f"{self.endpoint}/health", timeout=1) as answer:
+                    if b'"true"' in answer.read():
+                        return True
+            except (urllib.error.URLError, OSError):
+                pass
+            if self.process.poll() is not None:
+                if "address already in use" in self.log():
+                    return False
+                break
+            time.sleep(0.02)
+        raise Failed(f"etcd does not start:\n{self.log()}")
+
+    def log(self) -> str:
+        """The end of its log."""
+        with open(self.log_path, errors="replace") as log:
+            return "".join(log.readlines()[-10:])
+
+
+def free_port() -> int:
+    """A free port below those that the kernel gives to clients, so that none of them takes it in between."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+
+
+def first_line_ns(child: Child) -> "Optional[int]":
+    """When it said something for the first time."""
+    if child.lines:
+        return child.lines[0][0]
+    if child.ended:
+        raise Failed(f"{child.who} ended by itself, with status {child.process.wait()}")
+    return None
+
+
+class Worker(Child):
+    """A process of examples/c/worker.c."""
+
+    def __init__(self, demo: "Demo", who: str, number: int) -> None:
+        self.demo = demo
+        self.said: "list[dict[str, str]]" = []
+        self.claims_path = os.path.join(demo.folder, f"claims-{number}-{who}")
+        command = [demo.worker_program, "--endpoints", demo.etcd.endpoint, "--service", SERVICE]
+        command += ["--election", ELECTION, "--value", who, "--ttl", f"{TTL_S}s", "--claims", self.claims_path]
+        super().__init__(demo.news, who, command)
+
+    def heard(self, time_ns: int, line: str) -> None:
+        kind, _, rest = line.partition(" ")
+        said = {"kind": kind}
+        while rest:
+            key, _, rest = rest.partition("=")
+            # The last one on the line is the only one that may hold spaces.
+            value, _, rest = (rest, "", "") if key in ("message", "value") else rest.partition(" ")
+            said[key] = value
+        self.said.append(said)
+        token = int(said.get("token", 0))
+        is_elected = kind == "event" and said["state"] == "LEADER"
+        if is_elected and not any(term.token == token for term in self.demo.terms):
+            self.demo.terms.append(Term(self.who, token, int(said["time_ns"])))
+
+    def order(self, command: str) -> None:
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def answer(self, command: str) -> "dict[str, str]":
+        """Gives a command and waits for the line that begins with the same word."""
+        start = len(self.said)
+        self.order(command)
+        return self.wait_for(start, command)
+
+    def wait_for(self, start: int, kind: str, **fields: str) -> "dict[str, str]":
+        """A line of this kind, with these fields, after the first `start` lines."""
+
+        def look() -> "Optional[dict[str, str]]":
+            for said in self.said[start:]:
+                if said["kind"] == kind and fields.items() <= said.items():
+                    return said
+            self.check_alive()
+            return None
+
+        return self.news.wait(look, f"{self.who} says {kind}")
+
+    def check_alive(self) -> None:
+        if self.ended:
+            raise Failed(f"{self.who} ended by itself, with status {self.process.wait()}")
+
+    def is_closed(self) -> "Optional[bool]":
+        """Whether its latest campaign is over."""
+        self.check_alive()
+        states = [said["state"] for said in self.said if said["kind"] == "event"]
+        return states[-1] == "CLOSED" or None
+
+    def claims(self) -> "list[Claim]":
+        """What it was told by its own asking. To be read when it has ended."""
+        with open(self.claims_path) as lines:
+            rows = [line.split() for line in lines]
+        return [Claim(self.who, int(token), int(start), int(end)) for start, end, token in rows]
+
+
+class Demo:
+    """The stage and the acts."""
+
+    def __init__(self, worker_program: str, etcd_program: str, etcdctl_program: str, folder: str) -> None:
+        self.worker_program, self.etcd_program, self.etcdctl_program = worker_program, etcd_program, etcdctl_program
+        self.folder = folder
+        self.news = News()
+        self.children: "list[Child]" = []
+        self.terms: "list[Term]" = []
+        self.started = 0
+        self.workers: "dict[str, Worker]" = {}
+        self.stranger_claims: "list[Claim]" = []
+
+    def run(self) -> "tuple[str, int]":
+        self.open_the_stage()
+        hand_overs = [self.resign() for _ in range(HAND_OVERS)]
+        take_over_s = self.kill_the_leader()
+        self.freeze_the_leader()
+        self.let_a_stranger_in()
+        claims = self.end_all()
+        return verdict(self.terms, claims, statistics.median(hand_overs) / MS, take_over_s)
+
+    # The acts.
+
+    def open_the_stage(self) -> None:
+        self.etcd = self.keep(Etcd(self.news, self.etcd_program, self.folder))
+        version = subprocess.run([self.etcd_program, "--version"], capture_output=True, text=True, check=True).stdout
+        tell(f"{version.splitlines()[0].replace(' Version:', '')} serves {self.etcd.endpoint}")
+        for place, who in enumerate(NAMES, start=1):
+            self.start(who)
+            self.wait_for_queue(place)
+        leader = self.next_leader(0)
+        tell(f"{', '.join(NAMES)} stand for election (ttl {TTL_S} s)")
+        tell(f"  {leader.who} leads with token {leader.token}")
+
+    def resign(self) -> int:
+        """The leader resigns and joins the queue's end again; how long the hand-over took, in ns."""
+        former, heir = self.queue()[:2]
+        count = len(self.terms)
+        said = self.obeyed(former, "resign")
+        leader = self.next_leader(count, heir)
+        took_ns = leader.time_ns - int(said["start_ns"])
+        tell(f"{former} resigns\n  {leader.who} leads with token {leader.token} after {took_ns / MS:.2f} ms")
+        self.stand_again(former)
+        return took_ns
+
+    def kill_the_leader(self) -> float:
+        former, heir = self.queue()[:2]
+        count, killed_ns = len(self.terms), now_ns()
+        self.workers[former].end(signal.SIGKILL)
+        tell(f"{former} is killed with kill -9")
+        leader = self.next_leader(count, heir)
+        took_s = (leader.time_ns - killed_ns) / SECOND
+        tell(f"  {leader.who} leads with token {leader.token} after {took_s:.2f} s")
+        self.start(former)
+        self.wait_for_queue(len(NAMES))
+        tell(f"  {former} is back, at the end of the queue")
+        return took_s
+
+    def freeze_the_leader(self) -> None:
+        """A leader that is stopped for longer than its ttl must find that it leads no more, whatever it last knew."""
+        former, heir = self.queue()[:2]
+        frozen, count, frozen_ns = self.workers[former], len(self.terms), now_ns()
+        said = len(frozen.said)
+        frozen.process.send_signal(signal.SIGSTOP)
+        tell(f"{former} is frozen with kill -STOP")
+        leader = self.next_leader(count, heir)
+        tell(f"  {leader.who} leads with token {leader.token} after {(leader.time_ns - frozen_ns) / SECOND:.2f} s")
+        frozen.process.send_signal(signal.SIGCONT)
+        lost = frozen.wait_for(said, "event", state="ERROR")
+        self.wait_for_queue(len(NAMES))
+        tell(f"  {former} wakes up, finds out ({lost['reason']}), and joins again")
+
+    def let_a_stranger_in(self) -> None:
+        """A candidate of Go's concurrency package waits for its turn, leads, and gives way, like everybody else."""
+        stranger = self.keep(Child(self.news, STRANGER, self.etcdctl("elect", KEYS, STRANGER)))
+        self.wait_for_queue(len(NAMES) + 1)
+        tell(f"a stranger, `{STRANGER} elect`, joins the queue: {', '.join(self.queue())}")
+        while self.queue()[0] != STRANGER:
+            former, heir = self.queue()[:2]
+            count = len(self.terms)
+            self.obeyed(former, "resign")
+            if heir != STRANGER:
+                leader = self.next_leader(count, heir)
+                tell(f"  {former} resigns, {leader.who} leads with token {leader.token}")
+                self.stand_again(former)
+        # It prints its key and value when, by its own lights, it leads.
+        elected_ns = self.news.wait(lambda: first_line_ns(stranger), f"{STRANGER} leads")
+        token = self.candidates()[0][1]
+        self.terms.append(Term(STRANGER, token, elected_ns))
+        tell(f"  {former} resigns, {STRANGER} leads with token {token}")
+        self.stand_again(former)
+        heir, count, end_ns = self.queue()[1], len(self.terms), now_ns()
+        status = stranger.end(signal.SIGINT)
+        self.stranger_claims.append(Claim(STRANGER, token, elected_ns, end_ns))
+        if status != 0:
+            raise Failed(f"{STRANGER} ended with status {status}")
+        leader = self.next_leader(count, heir)
+        took_ms = (leader.time_ns - end_ns) / MS
+        tell(f"  {STRANGER} is told to go, {leader.who} leads with token {leader.token} after {took_ms:.2f} ms")
+
+    def end_all(self) -> "list[Claim]":
+        """Ends the workers, the leader last, and looks what they believed."""
+        for who in reversed(self.queue()):
+            status = self.workers[who].end(signal.SIGTERM)
+            if status != 0:
+                raise Failed(f"{who} ended with status {status}")
+        left = subprocess.run(
+            self.etcdctl("get", "--prefix", "--keys-only", KEYS + "/"),
+            capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.split()
+        if left:
+            raise Failed(f"keys were left behind: {', '.join(left)}")
+        tell("all resign and leave nothing behind")
+        claims = [claim for child in self.children if isinstance(child, Worker) for claim in child.claims()]
+        return claims + self.stranger_claims
+
+    # What they are made of.
+
+    def keep(self, child: T) -> T:
+        self.children.append(child)
+        return child
+
+    def etcdctl(self, *arguments: str) -> "list[str]":
+        return [self.etcdctl_program, "--endpoints", self.etcd.endpoint, *arguments]
+
+    def start(self, who: str) -> None:
+        self.started += 1
+        self.workers[who] = self.keep(Worker(self, who, self.started))
+
+    def stand_again(self, who: str) -> None:
+        """Back into the queue after resigning, at its end."""
+        worker, count = self.workers[who], len(self.queue())
+        self.news.wait(worker.is_closed, f"{who} is out of the election")
+        self.obeyed(who, "campaign")
+        self.wait_for_queue(count + 1)
+
+    def obeyed(self, who: str, command: str) -> "dict[str, str]":
+        """A worker's answer to a command, which must be OK."""
+        said = self.workers[who].answer(command)
+        if said["code"] != "OK":
+            raise Failed(f"{who}: {command}: {said['code']}")
+        return said
+
+    def candidates(self) -> "list[tuple[str, int]]":
+        """Who stands in etcd, with their tokens, as a worker reads it."""
+        who, worker = next((who, worker) for who, worker in self.workers.items() if not worker.ended)
+        start = len(worker.said)
+        self.obeyed(who, "candidates")
+        with self.news.changed:
+            rows = [said for said in worker.said[start:] if said["kind"] == "candidate"]
+        return [(row["value"], int(row["token"])) for row in rows]
+
+    def queue(self) -> "list[str]":
+        return [who for who, _ in self.candidates()]
+
+    def wait_for_queue(self, length: int) -> None:
+        until = time.monotonic() + 10
+        while len(self.queue()) != length:
+            if time.monotonic() > until:
+                raise Failed(f"{length} candidates expected, there are {', '.join(self.queue()) or 'none'}")
+            time.sleep(0.02)
+
+    def next_leader(self, count: int, heir: "Optional[str]" = None) -> Term:
+        """The term after the first `count`; it must be the heir's."""
+        within_s = TTL_S + 8
+
+        def look() -> "Optional[Term]":
+            return self.terms[count] if len(self.terms) > count else None
+
+        leader = self.news.wait(look, "a leader is missing", within_s)
+        if heir and leader.who != heir:
+            raise Failed(f"{leader.who} leads, but {heir} was next")
+        return leader
+
+    def kill_all(self) -> None:
+        for child in reversed(self.children):
+            child.kill()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worker", required=True, help="the program made of examples/c/worker.c")
+    parser.add_argument("--etcd", default=os.environ.get("ETCD") or "etcd", help="an etcd; etcdctl is looked for next to it")
+    parser.add_argument("--etcdctl", help="an etcdctl, if not that one")
+    arguments = parser.parse_args()
+    etcd = shutil.which(arguments.etcd)
+    if not etcd:
+        parser.error(f"no program {arguments.etcd}")
+    beside = os.path.join(os.path.dirname(os.path.abspath(etcd)), "etcdctl")
+    etcdctl = shutil.which(arguments.etcdctl or beside) or shutil.which("etcdctl")
+    if not etcdctl:
+        parser.error(f"no etcdctl, neither {beside} nor in PATH")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+    folder = tempfile.mkdtemp(prefix="tenure-demo-")
+    demo = Demo(os.path.abspath(arguments.worker), etcd, etcdctl, folder)
+    try:
+        line, status = demo.run()
+    except (Failed, OSError, subprocess.SubprocessError) as failure:
+        line, status = f"demo: failed: {failure}", 1
+    except KeyboardInterrupt:
+        line, status = "demo: failed: interrupted", 130
+    finally:
+        demo.kill_all()
+        shutil.rmtree(folder, ignore_errors=True)
+    tell(line)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+//! The candidates of one election as a copy in revision order, fed by a list and a watch.
+
+use std::sync::Arc;
+
+use crate::store::{LeaseId, Revision};
+
+/// Values up to this size, in bytes, are kept; a larger one is read when it is needed. So a neighbour's flood of
+/// huge values can't fill our memory.
+pub(crate) const KEPT_VALUE_BYTES: usize = 16 * 1024;
+
+/// Nested keys to remember; one is enough to complain about.
+const NESTED: usize = 64;
+
+/// A candidate's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The key below the election's prefix.
+    pub(crate) name: Box<[u8]>,
+    pub(crate) token: Revision,
+    /// `None`: not known here; etcd since 3.7 lists keys alone without it.
+    pub(crate) lease: Option<LeaseId>,
+    /// `None`: not known here, read it.
+    pub(crate) value: Option<Arc<[u8]>>,
+}
+
+/// A change below the election's prefix.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    Put { entry: Entry, revision: Revision },
+    Delete { name: Box<[u8]>, revision: Revision },
+}
+
+impl Change {
+    fn revision(&self) -> Revision {
+        match self {
+            Change::Put { revision, .. } | Change::Delete { revision, .. } => *revision,
+        }
+    }
+}
+
+/// The copy. It is whole ("synced") after a list that was read while the watch was open, until the watch breaks.
+#[derive(Debug, Default)]
+pub(crate) struct Mirror {
+    /// By token, then name: the order of etcd's queue.
+    entries: Vec<Entry>,
+    nested: Vec<Box<[u8]>>,
+    /// All changes up to here are in; never falls while synced.
+    revision: Revision,
+    synced: bool,
+    /// Changes that came before the list's answer.
+    early: Vec<Change>,
+}
+
+impl Mirror {
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The lowest candidate.
+    pub(crate) fn leader(&self) -> Option<&Entry> {
+        self.entries.first()
+    }
+
+    /// A key of another election below this one.
+    pub(crate) fn nested(&self) -> Option<&[u8]> {
+        self.nested.first().map(|name| &**name)
+    }
+
+    /// Whether the candidate of this name, token and lease is the lowest; `None` if it isn't there, or not on that
+    /// lease any more.
+    pub(crate) fn is_lowest(&self, name: &[u8], token: Revision, lease: LeaseId) -> Option<bool> {
+        let at = self.entries.iter().position(|entry| entry.token == token && *entry.name == *name)?;
+        self.entries[at].lease.is_none_or(|held| held == lease).then_some(at == 0)
+    }
+
+    /// Sets what was read apart of a candidate.
+    pub(crate) fn complete(&mut self, read: Entry) {
+        if let Some(entry) = self.entries.iter_mut().find(|known| known.token == read.token && known.name == read.name)
+        {
+            *entry = read;
+        }
+    }
+
+    /// The watch broke: the copy is only the last state known.
+    pub(crate) fn unsync(&mut self) {
+        self.synced = false;
+        self.early.clear();
+    }
+
+    /// Everything was of another cluster.
+    pub(crate) fn forget(&mut self) {
+        *self = Mirror::default();
+    }
+
+    /// A list of all keys below the prefix at a revision, read after the watch was opened.
+    pub(crate) fn list(&mut self, entries: Vec<Entry>, revision: Revision) {
+        if self.synced && revision < self.revision {
+            return;
+        }
+        let kept = std::mem::take(&mut self.entries);
+        self.nested.clear();
+        for mut entry in entries {
+            let known = kept.iter().find(|k| k.token == entry.token && k.name == entry.name);
+            // What may have changed while we didn't watch is read again.
+            if let Some(known) = known.filter(|_| self.synced) {
+                entry.value = entry.value.or_else(|| known.value.clone());
+                entry.lease = entry.lease.or(known.lease);
+            }
+            self.put(entry);
+        }
+        self.revision = revision;
+        self.synced = true;
+        for change in std::mem::take(&mut self.early) {
+            self.apply(change);
+        }
+    }
+
+    /// A change told by the watch. While a list is being read it waits for it; before, the list will know it.
+    pub(crate) fn change(&mut self, change: Change, listing: bool) {
+        if self.synced {
+            self.apply(change);
+        } else if listing {
+            self.early.push(change);
+        }
+    }
+
+    /// All changes of one revision come in one message, so this may be called several times for one revision.
+    fn apply(&mut self, change: Change) {
+        let revision = change.revision();
+        if revision < self.revision {
+            return;
+        }
+        match change {
+            Change::Put { entry, .. } => self.put(entry),
+            Change::Delete { name, .. } => self.delete(&name, revision),
+        }
+        self.revision = revision;
+    }
+
+    fn put(&mut self, entry: Entry) {
+        if entry.name.contains(&b'/') {
+            if self.nested.len() < NESTED && !self.nested.contains(&entry.name) {
+                self.nested.push(entry.name);
+            }
+            return;
+        }
+        self.entries.retain(|known| known.name != entry.name);
+        let at = self.entries.partition_point(|known| (known.token, &known.name) < (entry.token, &entry.name));
+        self.entries.insert(at, entry);
+    }
+
+    fn delete(&mut self, name: &[u8], revision: Revision) {
+        self.nested.retain(|known| **known != *name);
+        // A key created at this very revision was created after the deletion, or is in the list already.
+        self.entries.retain(|known| *known.name != *name || known.token >= revision);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, token: Revision) -> Entry {
+        Entry { name: name.as_bytes().into(), token, lease: Some(1), value: Some(name.as_bytes().into()) }
+    }
+
+    fn put(name: &str, token: Revision, revision: Revision) -> Change {
+        Change::Put { entry: entry(name, token), revision }
+    }
+
+    fn delete(name: &str, revision: Revision) -> Change {
+        Change::Delete { name: name.as_bytes().into(), revision }
+    }
+
+    fn names(mirror: &Mirror) -> String {
+        mirror.entries.iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_leader_is_the_lowest_and_the_rest_follow_in_order() {
+        let mut mirror = Mirror::default();
+        mirror.list(vec![entry("b", 5), entry("a", 7), entry("c", 3)], 9);
+        assert_eq!(names(&mirror), "c b a");
+        mirror.change(delete("c", 10), true);
+        mirror.change(put("c", 11, 11), true);
+        assert_eq!(names(&mirror), "b a c");
+        assert_eq!(mirror.is_lowest(b"b", 5, 1), Some(true));
+        assert_eq!(mirror.is_lowest(b"c", 11, 1), Some(false));
+        assert_eq!(mirror.is_lowest(b"c", 11, 2), None, "the same key on another lease is another candidate");
+        assert_eq!(mirror.is_lowest(b"c", 3, 1), None, "the same key of a former term, too");
+        assert_eq!(mirror.revision(), 11);
+    }
+
+    #[test]
+    fn changes_before_the_list_wait_for_it_and_old_ones_are_dropped() {
+        let mut mirror = Mirror::default();
+        mirror.change(delete("a", 4), true);
+        mirror.change(put("d", 12, 12), true);
+        assert!(!mirror.is_synced() && mirror.leader().is_none());
+        mirror.list(vec![entry("a", 6), entry("b", 8)], 10);
+        assert_eq!(names(&mirror), "a b d");
+        mirror.change(delete("a", 11), true);
+        assert_eq!(names(&mirror), "a b d", "revision 11 was seen when 12 was");
+    }
+
+    #[test]
+    fn a_changed_value_keeps_the_place_in_the_queue() {
+        let mut mirror = Mirror::default();
+        mirror.list(vec![entry("a", 2), entry("b", 3)], 3);
+        mirror.change(
+            Change::Put { entry: Entry { value: Some(b"new"[..].into()), ..entry("a", 2) }, revision: 4 },
+            true,
+        );
+        assert_eq!(mirror.leader().and_then(|e| e.value.as_deref()), Some(&b"new"[..]));
+        assert_eq!(names(&mirror), "a b");
+    }
+
+    #[test]
+    fn changes_before_a_list_is_asked_for_are_not_kept() {
+        let mut mirror = Mirror::default();
+        (0..1000).for_each(|i| mirror.change(put("a", i, i), false));
+        assert!(mirror.early.is_empty());
+    }
+
+    #[test]
+    fn an_older_list_changes_nothing() {
+        let mut mirror = Mirror::default();
+        mirror.list(vec![entry("a", 2)], 5);
+        mirror.list(vec![], 4);
+        assert_eq!(names(&mirror), "a");
+    }
+
+    #[test]
+    fn after_a_broken_watch_a_list_is_needed_and_values_are_not_trusted() {
+        let mut mirror = Mirror::default();
+        mirror.list(vec![entry("a", 2)], 5);
+        mirror.unsync();
+        mirror.change(delete("a", 7), true);
+        assert_eq!(names(&mirror), "a", "the last state known");
+        mirror.list(vec![Entry { value: None, ..entry("a", 2) }], 6);
+        assert_eq!(names(&mirror), "");
+        mirror.list(vec![Entry { value: None, ..entry("b", 8) }], 9);
+        assert_eq!(mirror.leader().map(|e| e.value.is_none()), Some(true));
+        mirror.complete(Entry { value: Some(b"v"[..].into()), ..entry("b", 8) });
+        mirror.list(vec![Entry { value: None, ..entry("b", 8) }], 9);
+        assert_eq!(mirror.leader().and_then(|e| e.value.as_deref()), Some(&b"v"[..]), "known since we watch");
+    }
+
+    #[test]
+    fn nested_keys_are_no_candidates_but_known() {
+        let mut mirror = Mirror::default();
+        mirror.list(vec![entry("x/1", 1), entry("a", 2)], 2);
+        assert_eq!((names(&mirror).as_str(), mirror.nested()), ("a", Some(&b"x/1"[..])));
+        mirror.change(delete("x/1", 3), true);
+        assert_eq!(mirror.nested(), None);
+        (0..1000).for_each(|i| mirror.change(put(&format!("n/{i}"), 10 + i, 10 + i), true));
+        assert_eq!(mirror.nested.len(), NESTED);
+    }
+}

@@ -1,0 +1,206 @@
+//! What must hold in the test world after every step, and at the end.
+
+use std::sync::Arc;
+
+use super::world::{Candidate, Service, World};
+use crate::clock::Nanos;
+use crate::election::Candidacy;
+use crate::election::timers::Timer;
+use crate::events::{Observation, State, Status, SubscriptionId};
+use crate::store::{KeyValue, Revision};
+
+/// What a campaign has told so far.
+#[derive(Debug)]
+pub(super) struct Life {
+    election: Arc<str>,
+    at_risk: bool,
+    pub(super) state: Option<State>,
+    events: Vec<Status>,
+    read: usize,
+    /// Resigned, or its service closed.
+    pub(super) resigned: bool,
+    token: Revision,
+    until: Nanos,
+    /// The store was exchanged under its feet: its claim may be wrong until it hears of that.
+    pub(super) excused: bool,
+}
+
+impl Life {
+    pub(super) fn new(candidacy: &Candidacy) -> Self {
+        Life {
+            election: candidacy.election.clone(),
+            at_risk: candidacy.at_risk,
+            state: None,
+            events: Vec::new(),
+            read: 0,
+            resigned: false,
+            token: 0,
+            until: 0,
+            excused: false,
+        }
+    }
+
+    pub(super) fn claims_at(&self, local: Nanos) -> bool {
+        self.token > 0 && local < self.until
+    }
+
+    pub(super) fn unread(&self) -> &[Status] {
+        &self.events[self.read..]
+    }
+
+    pub(super) fn read(&mut self) -> Status {
+        self.read += 1;
+        self.events[self.read - 1].clone()
+    }
+
+    pub(super) fn died(&mut self) {
+        (self.token, self.until) = (0, 0);
+    }
+
+    /// FOLLOWER first, CLOSED last, LEADER only from FOLLOWER, and one loss event for each.
+    fn follows(&self, next: State) -> bool {
+        match (self.state, next) {
+            (None, State::Follower) => true,
+            (None | Some(State::Closed), _) => false,
+            (Some(State::Follower), _) => true,
+            (Some(State::Leader), _) => true,
+            (Some(State::Error), State::Follower | State::Closed) => true,
+            (Some(State::Error), _) => false,
+        }
+    }
+}
+
+impl World {
+    /// Who claims to lead now, with the token.
+    pub(super) fn claims(&self, election: &str) -> impl Iterator<Item = (Candidate, Revision)> {
+        self.processes.iter().enumerate().flat_map(move |(at, process)| {
+            let local = process.local(self.now);
+            let claiming = process.lives.iter().filter(move |(_, life)| &*life.election == election);
+            let claiming = claiming.filter(move |(_, life)| life.claims_at(local));
+            claiming.map(move |(&id, life)| (Candidate { service: Service(at), id }, life.token))
+        })
+    }
+
+    /// A claim that can't be held against the engine: an administrator removed the key, or exchanged the store, and
+    /// the news is on its way.
+    fn is_excused(&self, candidate: Candidate, token: Revision) -> bool {
+        let process = &self.processes[candidate.service.0];
+        self.excused.contains(&token)
+            || process.lives[&candidate.id].excused
+            || process.core.cluster_id != self.etcd.cluster_id
+    }
+
+    pub(super) fn check_lead(&mut self, candidate: Candidate, token: Revision, until: Nanos) {
+        let life = self.life(candidate);
+        if token == 0 {
+            life.excused = false;
+        } else {
+            assert!(!life.resigned, "{candidate:?} leads after it was resigned");
+        }
+        (life.token, life.until) = (token, until);
+        let election = life.election.clone();
+        let sound: Vec<_> = self.claims(&election).filter(|&(other, token)| !self.is_excused(other, token)).collect();
+        assert!(sound.len() < 2, "`{election}` is led by all of {sound:?}");
+    }
+
+    pub(super) fn check_status(&mut self, candidate: Candidate, status: Status) {
+        let local = self.processes[candidate.service.0].local(self.now);
+        let life = self.life(candidate);
+        assert!(life.follows(status.state), "{status:?} after {:?}", life.state);
+        assert_eq!(status.sequence, life.events.last().map_or(0, |last| last.sequence) + 1);
+        let was = life.state.replace(status.state);
+        life.events.push(status.clone());
+        assert_eq!(status.deadline_ns > 0, status.state == State::Leader, "{status:?}");
+        match status.state {
+            State::Leader => {
+                assert!(!life.resigned && life.claims_at(local) && life.token == status.token, "{status:?}");
+                assert!(life.at_risk || !status.at_risk, "at_risk unasked for: {status:?}");
+                if was != Some(State::Leader) {
+                    self.check_term(candidate, &status);
+                }
+            }
+            _ => assert!(!life.claims_at(local), "{status:?} while it claims to lead"),
+        }
+    }
+
+    /// A term has begun: proved by one revision of the store, and with a token above all before.
+    fn check_term(&mut self, candidate: Candidate, status: &Status) {
+        if self.is_excused(candidate, status.token) {
+            return;
+        }
+        let lowest = self.etcd.lowest_at(&self.prefix(&status.election), status.revision);
+        let token = lowest.as_ref().map(|(token, _)| *token);
+        assert_eq!(token, Some(status.token), "the lowest at revision {} is {lowest:?}: {status:?}", status.revision);
+        let last = self.terms.insert(status.election.clone(), status.token).unwrap_or(0);
+        assert!(status.token > last, "token {} after {last}", status.token);
+    }
+
+    pub(super) fn check_observation(&mut self, service: Service, id: SubscriptionId, next: &Observation) {
+        let cluster_id = self.etcd.cluster_id;
+        let prefix = self.prefix(&next.election);
+        let Some(last) = self.process(service).observed.get(&id) else {
+            return assert_eq!(next.sequence, 1);
+        };
+        assert!(!last.closed, "{next:?} after {last:?}");
+        assert!(next.sequence == last.sequence + 1, "{next:?} after {last:?}");
+        assert!(next.cluster_id != last.cluster_id || next.revision >= last.revision, "{next:?} after {last:?}");
+        if next.connected && !next.closed && next.cluster_id == cluster_id {
+            let is_name = |key: &[u8]| !key[prefix.len()..].contains(&b'/');
+            let lowest = self.etcd.lowest_at(&prefix, next.revision).filter(|(_, key)| is_name(key));
+            let nested = next.reason == crate::error::Code::NameCollision;
+            let leader = next.leader.as_ref().map(|leader| leader.token);
+            assert!(nested || leader == lowest.map(|(token, _)| token), "{next:?}");
+        }
+    }
+
+    /// A key went with its lease: nobody may still count on it.
+    pub(super) fn check_expiry(&mut self, keys: &[KeyValue]) {
+        for kv in keys {
+            for (at, process) in self.processes.iter().enumerate() {
+                for (&id, life) in &process.lives {
+                    let candidate = Candidate { service: Service(at), id };
+                    let claims = life.claims_at(process.local(self.now)) && life.token == kv.create_revision;
+                    assert!(
+                        !claims || self.is_excused(candidate, life.token),
+                        "{candidate:?} leads with an expired lease"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Nothing is waited for that nobody needs.
+    pub(super) fn check_service(&mut self, service: Service) {
+        let core = &self.process(service).core;
+        for timer in core.timers.pending() {
+            let needed = match timer {
+                Timer::Deadline(id) | Timer::Session(id) | Timer::LeaseOver(id) | Timer::Graves(id) => {
+                    core.sessions.contains_key(&id)
+                }
+                Timer::StepDown(id) | Timer::Campaign(id) | Timer::WaitLimit(id) => core.campaigns.contains_key(&id),
+                Timer::Read(id) | Timer::ReadLimit(id) => core.reads.contains_key(&id),
+                Timer::WatchOpen | Timer::Heartbeat | Timer::Lists => !core.closing,
+                Timer::Batch => !core.batch.is_empty(),
+            };
+            assert!(needed, "{timer:?} is for nothing");
+        }
+        let parts: usize = core.groups.values().map(Vec::len).sum();
+        assert_eq!(core.parts.len(), parts + core.batch.len(), "lost or forgotten parts");
+        assert!(core.groups.keys().all(|group| core.calls.contains_key(group)), "a group without a call");
+    }
+
+    pub(super) fn check_end(&mut self) {
+        for (at, process) in self.processes.iter().enumerate().filter(|(_, process)| process.finished) {
+            for (id, life) in &process.lives {
+                let refused = life.state.is_none();
+                assert!(refused || life.state == Some(State::Closed), "{id} of {at} ended as {:?}", life.state);
+            }
+            assert!(process.core.sessions.is_empty() && process.core.campaigns.is_empty());
+        }
+        let forgotten = self.unanswered().find(|service| self.processes[service.0].finished);
+        assert_eq!(forgotten, None, "a caller was never answered");
+        assert_eq!(self.etcd.own_leases(), 0, "leases are left");
+        let ghosts: Vec<_> = self.etcd.keys(b"").into_iter().filter(|kv| !self.etcd.is_foreign(kv.lease)).collect();
+        assert!(ghosts.is_empty(), "{ghosts:?}");
+    }
+}

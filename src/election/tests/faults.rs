@@ -1,0 +1,89 @@
+//! What may become of a request, and how tests say which one they mean.
+
+use super::world::Service;
+use crate::clock::Nanos;
+use crate::election::Request;
+use crate::store::{Compare, Failure, Op, Txn};
+
+/// A kind of request. A transaction of many parts is of all their kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    Any,
+    Grant,
+    KeepAlive,
+    Revoke,
+    /// Creates a candidate's key.
+    Join,
+    /// Changes its value.
+    Proclaim,
+    /// Deletes it.
+    Withdraw,
+    /// Reads all candidates for a mirror.
+    List,
+    /// Reads a leader's value for a mirror.
+    Value,
+    /// A program's own question.
+    Read,
+    /// A transaction of several parts.
+    Group,
+}
+
+impl What {
+    pub(super) fn of(request: &Request) -> Vec<What> {
+        match request {
+            Request::Grant { .. } => vec![What::Grant],
+            Request::KeepAlive(_) => vec![What::KeepAlive],
+            Request::Revoke(_) => vec![What::Revoke],
+            Request::Range(_) => vec![What::Read],
+            Request::Txn(txn) => What::of_txn(txn),
+        }
+    }
+
+    fn of_txn(txn: &Txn) -> Vec<What> {
+        if let Some(Op::Txn(_)) = txn.then.first() {
+            let parts = txn.then.iter().filter_map(|op| if let Op::Txn(inner) = op { Some(inner) } else { None });
+            return parts.flat_map(What::of_txn).chain([What::Group]).collect();
+        }
+        vec![match (&txn.compares[..], &txn.then[0]) {
+            ([Compare::CreateRevision(_, 0)], _) => What::Join,
+            (_, Op::Put { .. }) => What::Proclaim,
+            (_, Op::Delete(_)) => What::Withdraw,
+            (_, Op::Range(range)) if range.end.is_empty() => What::Value,
+            _ => What::List,
+        }]
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Served,
+    /// It never arrives; who asked hears nothing until its time is over.
+    LoseRequest,
+    /// It is served; who asked hears nothing until its time is over.
+    LoseAnswer,
+    /// It is served; who asked hears of a failure.
+    FailAfter(Failure),
+    /// It arrives so much later.
+    Late(Nanos),
+    /// It is served; the answer takes so much longer.
+    Slow(Nanos),
+    /// It is not served; who asked hears so.
+    Refuse(Failure),
+}
+
+/// Which requests meet a fate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    pub(super) service: Option<Service>,
+    pub(super) what: What,
+    pub(super) fate: Fate,
+    pub(super) times: usize,
+}
+
+impl Rule {
+    pub(super) fn applies(&self, service: Service, request: &Request) -> bool {
+        self.service.is_none_or(|only| only == service)
+            && (self.what == What::Any || What::of(request).contains(&self.what))
+    }
+}

@@ -1,0 +1,603 @@
+//! Keeps the mirrors true: one watch stream, on it one watch per election, or a single one on all of the service's
+//! keys when it stands in many elections. Whatever breaks is opened again and read anew; no campaign fails for it.
+//!
+//! A mirror is whole after a list that was read once its watch was set. A leader that won by its join's answer needs
+//! no list on a service-wide watch: the word of its own key's deletion is enough.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::backoff::Backoff;
+use super::mirror::{Change, Entry, KEPT_VALUE_BYTES, Mirror};
+use super::timers::Timer;
+use super::{CallId, Core, Output, PartPurpose};
+use crate::clock::{MS, Nanos, SECOND};
+use crate::error::{Code, Error};
+use crate::events::{Level, SubscriptionId};
+use crate::store::{
+    Failure, Header, KeyValue, Op, OpResult, Order, Range, RangeResult, Revision, StoreError, Txn, TxnResult,
+    WatchEvent, WatchMessage, WatchRequest, prefix_end,
+};
+
+/// More elections than this share one watch on the service's whole prefix: ten thousand watches take seconds to open.
+const NARROW: usize = 32;
+
+/// Signs of life asked for in vain before a stream counts as dead: etcd leaves one unanswered while a watch of the
+/// stream catches up, or its buffer is full.
+const PATIENCE: u32 = 2;
+
+/// Keys of one page of a list; without values that is about 1 MB. Few in tests, so that they have pages.
+const PAGE: i64 = if cfg!(test) { 20 } else { 10_000 };
+
+/// An election that somebody here stands in or observes.
+#[derive(Debug, Default)]
+pub(super) struct Election {
+    pub(super) mirror: Mirror,
+    pub(super) campaign: Option<SubscriptionId>,
+    pub(super) observers: Vec<SubscriptionId>,
+    /// Its own watch, when it has one.
+    watch: Option<i64>,
+    /// Its own watch is set.
+    watched: bool,
+    listing: Option<Box<Listing>>,
+    /// The leader's value is being read.
+    pub(super) reading_value: bool,
+    /// What a list of the whole prefix has found for it so far; `None` where that list began without it.
+    found: Option<Vec<Entry>>,
+}
+
+impl Election {
+    /// What its mirror says is only the last state known from now on.
+    fn unwatch(&mut self) {
+        self.mirror.unsync();
+        self.watch = None;
+        self.watched = false;
+        self.listing = None;
+        self.reading_value = false;
+    }
+}
+
+/// A list in pages of one revision.
+#[derive(Debug)]
+struct Listing {
+    call: CallId,
+    revision: Revision,
+    entries: Vec<Entry>,
+}
+
+/// A page of the list of the service's whole prefix.
+#[derive(Clone, Debug)]
+pub(super) struct WidePage {
+    listing: u64,
+    from: Vec<u8>,
+    revision: Revision,
+}
+
+/// The single watch on everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wide {
+    /// Not used: few elections.
+    No,
+    /// Refused, for lack of permission on the whole prefix: never again.
+    Refused,
+    /// Asked for under this id.
+    Asked(i64),
+    /// Set, under this id.
+    Open(i64),
+}
+
+/// The stream.
+#[derive(Debug)]
+pub(super) struct Watch {
+    stream: Option<u64>,
+    ids: HashMap<i64, Arc<str>>,
+    wide: Wide,
+    /// Elections that need a watch of their own.
+    pending: Vec<Arc<str>>,
+    /// Elections whose watch or list failed.
+    unlisted: Vec<Arc<str>>,
+    wide_unlisted: bool,
+    /// The list of the whole prefix under way; pages of an earlier one are dropped.
+    wide_listing: Option<u64>,
+    /// Anything was heard since the last sign of life was asked for.
+    heard: bool,
+    /// So many times in a row, each unanswered.
+    asked: u32,
+    interval: Nanos,
+    backoff: Backoff,
+    list_backoff: Backoff,
+}
+
+impl Watch {
+    pub(super) fn new(ttl: Nanos) -> Self {
+        Watch {
+            stream: None,
+            ids: HashMap::new(),
+            wide: Wide::No,
+            pending: Vec::new(),
+            unlisted: Vec::new(),
+            wide_unlisted: false,
+            wide_listing: None,
+            heard: false,
+            asked: 0,
+            interval: (ttl / 4).clamp(SECOND, 5 * SECOND),
+            backoff: Backoff::new(20 * MS, (ttl / 4).min(2 * SECOND)),
+            list_backoff: Backoff::new(20 * MS, (ttl / 4).min(2 * SECOND)),
+        }
+    }
+
+    fn is_wide(&self) -> bool {
+        matches!(self.wide, Wide::Asked(_) | Wide::Open(_))
+    }
+}
+
+impl Core {
+    /// Somebody here stands in this election or observes it.
+    pub(super) fn want(&mut self, name: &Arc<str>) -> &mut Election {
+        if !self.elections.contains_key(name) {
+            self.watch.pending.push(name.clone());
+        }
+        self.elections.entry(name.clone()).or_default()
+    }
+
+    /// Forgets the election if nobody here needs it any more.
+    pub(super) fn unwant(&mut self, name: &str) {
+        let unused = self.elections.get(name).is_some_and(|e| e.campaign.is_none() && e.observers.is_empty());
+        if let Some(id) = unused.then(|| self.elections.remove(name)).flatten().and_then(|election| election.watch) {
+            self.cancel_watch(id);
+        }
+    }
+
+    fn cancel_watch(&mut self, id: i64) {
+        self.watch.ids.remove(&id);
+        if let Some(stream) = self.watch.stream {
+            self.emit(Output::Watch { stream, request: WatchRequest::Cancel(id) });
+        }
+    }
+
+    /// Asks for the watches that are missing. After the transactions, so that a join goes out first.
+    pub(super) fn send_watches(&mut self) {
+        if self.watch.pending.is_empty() || self.closing {
+            return;
+        }
+        let Some(stream) = self.watch.stream else {
+            if !self.timers.is_set(Timer::WatchOpen) {
+                self.open_watch();
+            }
+            return;
+        };
+        let many = self.elections.len() > NARROW;
+        if many && self.watch.wide == Wide::No && self.keys.base().ends_with(b"/") {
+            let id = self.next_id() as i64;
+            self.watch.wide = Wide::Asked(id);
+            let key = self.keys.base().to_vec();
+            self.emit(Output::Watch { stream, request: WatchRequest::Create { id, end: prefix_end(&key), key } });
+        }
+        for name in std::mem::take(&mut self.watch.pending) {
+            if self.watch.is_wide() {
+                self.ensure_list(&name);
+            } else {
+                self.send_watch(stream, name);
+            }
+        }
+    }
+
+    fn send_watch(&mut self, stream: u64, name: Arc<str>) {
+        let id = self.next_id() as i64;
+        // Entered, left and entered again before there was a stream, it is pending twice.
+        let Some(election) = self.elections.get_mut(&name).filter(|election| election.watch.is_none()) else { return };
+        election.watch = Some(id);
+        let key = self.keys.election(&name);
+        self.watch.ids.insert(id, name);
+        self.emit(Output::Watch { stream, request: WatchRequest::Create { id, end: prefix_end(&key), key } });
+    }
+
+    pub(super) fn open_watch(&mut self) {
+        if self.watch.stream.is_some() || self.closing || self.elections.is_empty() {
+            return;
+        }
+        self.timers.clear(Timer::WatchOpen);
+        let stream = self.next_id();
+        self.watch.stream = Some(stream);
+        self.watch.asked = 0;
+        self.emit(Output::OpenWatch { stream });
+        self.timers.set(Timer::Heartbeat, self.now + self.watch.interval);
+        self.send_watches();
+    }
+
+    pub(super) fn watch_message(&mut self, stream: u64, message: WatchMessage) {
+        if self.watch.stream != Some(stream) {
+            return;
+        }
+        self.watch.heard = true;
+        match message {
+            WatchMessage::Created { id, header } => {
+                if !self.notice_cluster(header, 0) {
+                    self.watch_created(id);
+                }
+            }
+            WatchMessage::Events { header, events, .. } => {
+                if !self.notice_cluster(header, 0) {
+                    self.watch_events(events);
+                }
+            }
+            WatchMessage::Canceled { id, error } => self.watch_canceled(id, &error),
+            WatchMessage::Progress(header) => {
+                self.notice_cluster(header, 0);
+            }
+        }
+    }
+
+    fn watch_created(&mut self, id: i64) {
+        self.watch.backoff.reset();
+        if self.watch.wide == Wide::Asked(id) {
+            self.watch.wide = Wide::Open(id);
+            self.list_wide();
+        } else if let Some(name) = self.watch.ids.get(&id).cloned() {
+            if let Some(election) = self.elections.get_mut(&name) {
+                election.watched = true;
+            }
+            self.list(&name);
+        }
+    }
+
+    fn watch_events(&mut self, events: Vec<WatchEvent>) {
+        let mut changed: Vec<Arc<str>> = Vec::new();
+        for event in events {
+            let key = match &event {
+                WatchEvent::Put(kv) => &kv.key,
+                WatchEvent::Delete { key, .. } => key,
+            };
+            for (name, rest) in self.locate(key) {
+                let Some(election) = self.elections.get_mut(&name) else { continue };
+                let listing = self.watch.wide_listing.is_some() || election.listing.is_some();
+                match &event {
+                    WatchEvent::Put(kv) => {
+                        let change = Change::Put { revision: kv.mod_revision, entry: entry(rest.clone(), kv, true) };
+                        election.mirror.change(change, listing);
+                        self.key_changed(&name, &rest, kv.lease, kv.mod_revision);
+                    }
+                    WatchEvent::Delete { revision, .. } => {
+                        election.mirror.change(Change::Delete { name: rest.clone(), revision: *revision }, listing);
+                        self.key_changed(&name, &rest, 0, *revision);
+                    }
+                }
+                if changed.last() != Some(&name) {
+                    changed.push(name);
+                }
+            }
+        }
+        // Only after the whole message: all changes of a revision are in it, and only together they are true.
+        for name in changed {
+            self.election_changed(&name);
+        }
+    }
+
+    /// The elections that matter here and hold this key, with the rest of it.
+    fn locate(&self, key: &[u8]) -> Vec<(Arc<str>, Box<[u8]>)> {
+        let known = |(name, rest): (&str, &[u8])| Some((self.elections.get_key_value(name)?.0.clone(), rest.into()));
+        self.keys.locate(key).filter_map(known).collect()
+    }
+
+    fn election_changed(&mut self, name: &str) {
+        self.check_candidate(name);
+        self.tell_observers(name);
+    }
+
+    fn watch_canceled(&mut self, id: i64, error: &StoreError) {
+        if error.failure == Failure::Canceled {
+            return;
+        }
+        let refused = !error.failure.is_transient() && error.failure != Failure::Compacted;
+        let was = self.watch.wide;
+        if was == Wide::Asked(id) || was == Wide::Open(id) {
+            if refused {
+                self.log(Level::Info, format!("no watch on the whole service, one per election instead: {error}"));
+                self.watch.wide = Wide::Refused;
+            }
+            if refused && was == Wide::Asked(id) {
+                self.watch.pending = self.unwatched();
+            } else {
+                self.restart_watch(Error::from(error).code(), &error.message);
+            }
+        } else if let Some(name) = self.watch.ids.remove(&id) {
+            if error.failure.is_transient() {
+                return self.restart_watch(Error::from(error).code(), &error.message);
+            }
+            // Its own trouble: the others' watches go on.
+            if let Some(election) = self.elections.get_mut(&name) {
+                election.unwatch();
+            }
+            self.look_again(&name, error);
+        }
+    }
+
+    fn unwatched(&self) -> Vec<Arc<str>> {
+        let unwatched = self.elections.iter().filter(|(_, election)| election.watch.is_none());
+        let mut names: Vec<Arc<str>> = unwatched.map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub(super) fn watch_ended(&mut self, stream: u64, error: &StoreError) {
+        if self.watch.stream == Some(stream) {
+            self.watch.stream = None;
+            self.restart_watch(Error::from(error).code(), &error.message);
+        }
+    }
+
+    /// What the mirrors say is only the last state known until the stream is open and lists are read again.
+    pub(super) fn restart_watch(&mut self, code: Code, reason: &str) {
+        if let Some(stream) = self.watch.stream.take() {
+            self.emit(Output::CloseWatch { stream });
+        }
+        self.timers.clear(Timer::Heartbeat);
+        self.watch.ids.clear();
+        if self.watch.is_wide() {
+            self.watch.wide = Wide::No;
+        }
+        self.elections.values_mut().for_each(Election::unwatch);
+        self.watch.pending = self.unwatched();
+        self.watch.unlisted.clear();
+        self.watch.wide_unlisted = false;
+        self.watch.wide_listing = None;
+        if self.elections.is_empty() {
+            return;
+        }
+        self.log(Level::Warn, format!("the watch is opened again: {reason}"));
+        self.tell_disconnected(None, code, reason);
+        let pause = self.watch.backoff.pause(&mut self.random);
+        self.timers.set(Timer::WatchOpen, self.now + pause);
+    }
+
+    pub(super) fn close_watch(&mut self) {
+        if let Some(stream) = self.watch.stream.take() {
+            self.emit(Output::CloseWatch { stream });
+        }
+        for timer in [Timer::Heartbeat, Timer::WatchOpen, Timer::Lists] {
+            self.timers.clear(timer);
+        }
+    }
+
+    /// A stream that is silent although it was asked is dead, whatever TCP says.
+    pub(super) fn heartbeat(&mut self) {
+        let Some(stream) = self.watch.stream else { return };
+        if self.watch.heard {
+            self.watch.asked = 0;
+        }
+        if self.watch.asked >= PATIENCE {
+            let reason = "the watch stream does not answer";
+            self.emit(Output::Rotate { reason: reason.into() });
+            self.restart_watch(Code::Unavailable, reason);
+            return;
+        }
+        self.watch.heard = false;
+        // A stream without watches need not answer.
+        if !self.watch.ids.is_empty() || self.watch.is_wide() {
+            self.watch.asked += 1;
+            self.emit(Output::Watch { stream, request: WatchRequest::Progress });
+        }
+        self.timers.set(Timer::Heartbeat, self.now + self.watch.interval);
+    }
+
+    /// Reads the whole queue if somebody needs it and it isn't known or being read.
+    pub(super) fn ensure_list(&mut self, name: &Arc<str>) {
+        let Some(election) = self.elections.get(name) else { return };
+        let waiting = election.campaign.and_then(|id| self.campaigns.get(&id)).is_some_and(|c| c.needs_list());
+        let needed = (waiting || !election.observers.is_empty()) && !election.mirror.is_synced();
+        if needed && self.is_watched(election) && election.listing.is_none() {
+            self.list(name);
+        }
+    }
+
+    /// Only what is listed under a watch makes a mirror whole.
+    fn is_watched(&self, election: &Election) -> bool {
+        election.watched || matches!(self.watch.wide, Wide::Open(_))
+    }
+
+    fn list(&mut self, name: &Arc<str>) {
+        let prefix = self.keys.election(name);
+        let listing = Listing { call: 0, revision: 0, entries: Vec::new() };
+        self.send_list(name, listing, Range { end: prefix_end(&prefix), key: prefix, ..Range::default() });
+    }
+
+    fn send_list(&mut self, name: &Arc<str>, mut listing: Listing, range: Range) {
+        let page = Range { limit: PAGE, keys_only: true, ..range };
+        let txn = Txn { then: vec![Op::Range(page)], ..Txn::default() };
+        listing.call = self.submit(PartPurpose::List(name.clone()), txn);
+        if let Some(election) = self.elections.get_mut(name) {
+            election.listing = Some(Box::new(listing));
+        }
+    }
+
+    pub(super) fn listed(&mut self, name: &Arc<str>, call: CallId, result: Result<(Header, TxnResult), StoreError>) {
+        let Some(election) = self.elections.get_mut(name) else { return };
+        let Some(mut listing) = election.listing.take_if(|listing| listing.call == call) else { return };
+        let (header, range) = match result.and_then(|(header, result)| Ok((header, one_range(result)?))) {
+            Ok(page) => page,
+            Err(error) => return self.look_again(name, &error),
+        };
+        self.watch.list_backoff.reset();
+        if listing.revision == 0 {
+            listing.revision = header.revision;
+        }
+        let prefix = self.keys.election(name);
+        listing.entries.extend(range.kvs.iter().map(|kv| entry(below(&kv.key, &prefix), kv, false)));
+        if let Some(last) = range.kvs.last().filter(|_| range.more) {
+            let next = Range {
+                key: [&last.key, &b"\0"[..]].concat(),
+                end: prefix_end(&prefix),
+                revision: listing.revision,
+                ..Range::default()
+            };
+            return self.send_list(name, *listing, next);
+        }
+        election.mirror.list(listing.entries, listing.revision);
+        self.election_changed(name);
+    }
+
+    /// The election can't be watched or listed now.
+    fn look_again(&mut self, name: &Arc<str>, error: &StoreError) {
+        self.watch.unlisted.push(name.clone());
+        self.list_failed(Some(name), error);
+    }
+
+    /// `only`: one election, else all.
+    fn list_failed(&mut self, only: Option<&str>, error: &StoreError) {
+        self.log(Level::Warn, format!("the candidates could not be watched and listed: {error}"));
+        self.tell_disconnected(only, Error::from(error).code(), &error.message);
+        let pause = self.watch.list_backoff.pause(&mut self.random);
+        self.timers.set_earlier(Timer::Lists, self.now + pause);
+    }
+
+    /// Repeats the watches and lists that failed.
+    pub(super) fn send_lists(&mut self) {
+        for name in std::mem::take(&mut self.watch.unlisted) {
+            let Some(election) = self.elections.get(&name) else { continue };
+            if self.is_watched(election) {
+                if election.listing.is_none() {
+                    self.list(&name);
+                }
+            } else if election.watch.is_none() && !self.watch.is_wide() {
+                self.watch.pending.push(name);
+            }
+        }
+        if std::mem::take(&mut self.watch.wide_unlisted) && matches!(self.watch.wide, Wide::Open(_)) {
+            self.list_wide();
+        }
+    }
+
+    /// After doubt: reads everything anew while the watches go on.
+    pub(super) fn relist_all(&mut self) {
+        if matches!(self.watch.wide, Wide::Open(_)) {
+            return self.list_wide();
+        }
+        let mut watched: Vec<Arc<str>> = self
+            .elections
+            .iter()
+            .filter(|(_, e)| e.watched && e.listing.is_none())
+            .map(|(name, _)| name.clone())
+            .collect();
+        watched.sort_unstable();
+        for name in watched {
+            self.list(&name);
+        }
+    }
+
+    fn list_wide(&mut self) {
+        for election in self.elections.values_mut() {
+            election.found = Some(Vec::new());
+        }
+        let listing = self.next_id();
+        self.watch.wide_listing = Some(listing);
+        let page = WidePage { listing, from: self.keys.base().to_vec(), revision: 0 };
+        self.send_wide_list(page);
+    }
+
+    fn send_wide_list(&mut self, page: WidePage) {
+        let range = Range {
+            key: page.from.clone(),
+            end: prefix_end(self.keys.base()),
+            limit: PAGE,
+            order: Order::Key,
+            keys_only: true,
+            revision: page.revision,
+        };
+        self.submit(PartPurpose::WideList(page), Txn { then: vec![Op::Range(range)], ..Txn::default() });
+    }
+
+    pub(super) fn wide_listed(&mut self, mut page: WidePage, result: Result<(Header, TxnResult), StoreError>) {
+        if self.watch.wide_listing != Some(page.listing) {
+            return;
+        }
+        let (header, range) = match result.and_then(|(header, result)| Ok((header, one_range(result)?))) {
+            Ok(page) => page,
+            Err(error) => {
+                self.watch.wide_unlisted = true;
+                self.watch.wide_listing = None;
+                return self.list_failed(None, &error);
+            }
+        };
+        self.watch.list_backoff.reset();
+        if page.revision == 0 {
+            page.revision = header.revision;
+        }
+        for kv in &range.kvs {
+            for (name, rest) in self.locate(&kv.key) {
+                if let Some(found) = self.elections.get_mut(&name).and_then(|election| election.found.as_mut()) {
+                    found.push(entry(rest, kv, false));
+                }
+            }
+        }
+        if let Some(last) = range.kvs.last().filter(|_| range.more) {
+            page.from = [&last.key, &b"\0"[..]].concat();
+            return self.send_wide_list(page);
+        }
+        self.watch.wide_listing = None;
+        let mut names: Vec<Arc<str>> = self.elections.keys().cloned().collect();
+        names.sort_unstable();
+        for name in names {
+            let Some(election) = self.elections.get_mut(&name) else { continue };
+            let Some(found) = election.found.take() else {
+                self.ensure_list(&name);
+                continue;
+            };
+            election.mirror.list(found, page.revision);
+            election.listing = None;
+            // The change is lossless: its own watch ends only now that the wide one has taken over.
+            election.watched = false;
+            if let Some(own) = election.watch.take() {
+                self.cancel_watch(own);
+            }
+            self.election_changed(&name);
+        }
+    }
+
+    /// Reads the leader's value where the mirror doesn't hold it.
+    pub(super) fn read_leader_value(&mut self, name: &Arc<str>) {
+        let Some(election) = self.elections.get_mut(name) else { return };
+        if std::mem::replace(&mut election.reading_value, true) {
+            return;
+        }
+        let Some(leader) = election.mirror.leader() else { return };
+        let key = [self.keys.election(name).as_slice(), &leader.name].concat();
+        let range = Op::Range(Range { key, ..Range::default() });
+        self.submit(PartPurpose::LeaderValue(name.clone()), Txn { then: vec![range], ..Txn::default() });
+    }
+
+    pub(super) fn leader_value(&mut self, name: &Arc<str>, result: Result<(Header, TxnResult), StoreError>) {
+        let Some(election) = self.elections.get_mut(name) else { return };
+        election.reading_value = false;
+        match result.and_then(|(_, result)| one_range(result)) {
+            Ok(range) => {
+                let prefix = self.keys.election(name);
+                if let Some(kv) = range.kvs.into_iter().next() {
+                    let (name_below, token) = (below(&kv.key, &prefix), kv.create_revision);
+                    let (lease, value) = (Some(kv.lease), Some(kv.value.into()));
+                    election.mirror.complete(Entry { name: name_below, token, lease, value });
+                    self.tell_observers(name);
+                }
+                // Else it is gone already, and the watch says so.
+            }
+            Err(error) => self.look_again(name, &error),
+        }
+    }
+}
+
+/// A key below its election's prefix.
+fn below(key: &[u8], prefix: &[u8]) -> Box<[u8]> {
+    key.strip_prefix(prefix).unwrap_or(key).into()
+}
+
+/// `whole`: a watch's, not a list's of keys alone.
+fn entry(name: Box<[u8]>, kv: &KeyValue, whole: bool) -> Entry {
+    let value = (whole && kv.value.len() <= KEPT_VALUE_BYTES).then(|| kv.value.as_slice().into());
+    Entry { name, token: kv.create_revision, lease: whole.then_some(kv.lease), value }
+}
+
+fn one_range(result: TxnResult) -> Result<RangeResult, StoreError> {
+    match result.results.into_iter().next() {
+        Some(OpResult::Range(range)) => Ok(range),
+        _ => Err(super::unexpected()),
+    }
+}

@@ -1,0 +1,226 @@
+//! Unread events make room for newer ones, and no loss is ever lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::{Mailbox, Term};
+use crate::clock::{Clock, SECOND};
+use crate::error::Code;
+use crate::events::{Event, Level, LogRecord, Observation, State, Status};
+
+const NOW: Option<Duration> = Some(Duration::ZERO);
+
+fn status(state: State, sequence: u64) -> Status {
+    Status {
+        sequence,
+        state,
+        at_risk: false,
+        reason: Code::Ok,
+        message: String::new(),
+        election: "e".into(),
+        value: [].into(),
+        token: 1,
+        cluster_id: 1,
+        revision: 1,
+        deadline_ns: 0,
+    }
+}
+
+fn observation(sequence: u64, closed: bool) -> Observation {
+    Observation {
+        sequence,
+        election: "e".into(),
+        leader: None,
+        revision: 1,
+        cluster_id: 1,
+        connected: true,
+        closed,
+        reason: Code::Ok,
+        message: String::new(),
+    }
+}
+
+/// A mailbox with campaign 1, whose term lasts a minute.
+fn mailbox() -> (Mailbox, Arc<Term>) {
+    let mailbox = Mailbox::new(true).unwrap();
+    let term = Arc::new(Term::new(Clock::Boottime));
+    term.set(1, Clock::Boottime.now() + 60 * SECOND);
+    mailbox.add(1, "e".into(), None, Some(term.clone()));
+    (mailbox, term)
+}
+
+fn push(mailbox: &Mailbox, states: &[State]) {
+    for (sequence, &state) in (1..).zip(states) {
+        mailbox.push_status(1, status(state, sequence));
+    }
+}
+
+fn read(mailbox: &Mailbox) -> Vec<Event> {
+    std::iter::from_fn(|| {
+        let delivery = mailbox.take(NOW).ok()??;
+        let event = delivery.event.clone();
+        mailbox.give_back(delivery);
+        Some(event)
+    })
+    .collect()
+}
+
+fn states(events: &[Event]) -> Vec<State> {
+    events.iter().map(|e| if let Event::Status(_, s) = e { s.state } else { panic!("{e:?}") }).collect()
+}
+
+use State::{Closed, Error, Follower, Leader};
+
+#[test]
+fn a_reader_that_keeps_up_reads_everything_in_order() {
+    let (mailbox, _term) = mailbox();
+    for state in [Follower, Leader, Error, Follower, Closed] {
+        push(&mailbox, &[state]);
+        assert_eq!(states(&read(&mailbox)), [state]);
+    }
+}
+
+#[test]
+fn a_leader_whose_term_ended_unread_is_not_told() {
+    let (mailbox, _term) = mailbox();
+    push(&mailbox, &[Follower, Leader, Error, Closed]);
+    assert_eq!(states(&read(&mailbox)), [Follower, Error, Closed]);
+}
+
+#[test]
+fn a_leader_that_is_barred_or_late_is_not_told() {
+    let (mailbox, term) = mailbox();
+    push(&mailbox, &[Follower, Leader]);
+    term.bar();
+    assert_eq!(states(&read(&mailbox)), [Follower]);
+    push(&mailbox, &[Closed]);
+    assert_eq!(states(&read(&mailbox)), [Closed]);
+}
+
+#[test]
+fn the_loss_of_a_term_that_was_read_is_kept_whatever_follows() {
+    let (mailbox, _term) = mailbox();
+    push(&mailbox, &[Follower, Leader]);
+    assert_eq!(states(&read(&mailbox)), [Follower, Leader]);
+    for _ in 0..1000 {
+        push(&mailbox, &[Error, Follower, Leader]);
+    }
+    let unread = states(&read(&mailbox));
+    assert_eq!(unread[0], Error);
+    assert_eq!(unread.last(), Some(&Leader));
+    assert!(unread.len() <= 4, "{unread:?}");
+}
+
+#[test]
+fn risk_is_told_once_in_its_latest_form() {
+    let (mailbox, _term) = mailbox();
+    push(&mailbox, &[Leader, Leader, Leader]);
+    let events = read(&mailbox);
+    assert!(matches!(&events[..], [Event::Status(1, s)] if s.sequence == 3));
+}
+
+#[test]
+fn an_observer_reads_the_newest_and_its_end() {
+    let (mailbox, _term) = mailbox();
+    mailbox.add(2, "e".into(), None, None);
+    (1..100).for_each(|sequence| mailbox.push_observation(2, observation(sequence, false)));
+    assert!(matches!(&read(&mailbox)[..], [Event::Observation(2, o)] if o.sequence == 99));
+    mailbox.push_observation(2, observation(100, false));
+    mailbox.push_observation(2, observation(101, true));
+    assert!(matches!(&read(&mailbox)[..], [Event::Observation(2, o)] if o.closed));
+    mailbox.push_observation(2, observation(102, false));
+    assert!(read(&mailbox).is_empty(), "nothing comes after the last event");
+}
+
+#[test]
+fn campaigns_take_turns() {
+    let (mailbox, _term) = mailbox();
+    mailbox.add(2, "f".into(), None, None);
+    push(&mailbox, &[Follower, Error]);
+    mailbox.push_observation(2, observation(1, false));
+    let order: Vec<_> = read(&mailbox).iter().map(|e| matches!(e, Event::Status(..))).collect();
+    assert_eq!(order, [true, false, true]);
+}
+
+#[test]
+fn unread_log_lines_are_bounded_and_the_newest_stay() {
+    let (mailbox, _term) = mailbox();
+    (0..1000).for_each(|n| mailbox.push_log(LogRecord { level: Level::Info, message: n.to_string() }));
+    let lines = read(&mailbox);
+    assert_eq!(lines.len(), 256);
+    assert!(matches!(lines.last(), Some(Event::Log(record)) if record.message == "999"));
+}
+
+#[test]
+fn log_lines_made_before_there_is_a_handler_wait_for_it() {
+    let mailbox = Mailbox::new(false).unwrap();
+    mailbox.push_log(LogRecord { level: Level::Info, message: "early".into() });
+    assert!(read(&mailbox).is_empty());
+    mailbox.set_log_handler(Box::new(|_| {}));
+    assert_eq!(read(&mailbox).len(), 1);
+    mailbox.push_log(LogRecord { level: Level::Info, message: "later".into() });
+    assert_eq!(read(&mailbox).len(), 1);
+    assert!(mailbox.take_log_handler().is_some());
+}
+
+#[test]
+fn the_descriptor_is_readable_exactly_while_there_is_something_to_read() {
+    let (mailbox, _term) = mailbox();
+    let fd = mailbox.descriptor().unwrap();
+    let readable = || {
+        let fds = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+        let count = fds.lines().find_map(|l| l.strip_prefix("eventfd-count:")).unwrap();
+        u64::from_str_radix(count.trim(), 16).unwrap() > 0
+    };
+    assert!(!readable());
+    push(&mailbox, &[Follower, Error]);
+    assert!(readable());
+    let first = mailbox.take(NOW).unwrap().unwrap();
+    mailbox.give_back(first);
+    assert!(readable());
+    read(&mailbox);
+    assert!(!readable());
+    mailbox.end();
+    assert!(readable(), "the end is something to read");
+    assert_eq!(mailbox.take(NOW).map(|_| ()).unwrap_err().code(), Code::Closed);
+    assert!(readable());
+}
+
+#[test]
+fn a_waiting_reader_wakes_for_events_and_for_the_end() {
+    let (mailbox, _term) = mailbox();
+    let mailbox = Arc::new(mailbox);
+    let reader = {
+        let mailbox = mailbox.clone();
+        std::thread::spawn(move || {
+            let first = mailbox.take(None).unwrap().unwrap();
+            mailbox.give_back(first);
+            mailbox.take(None).map(|_| ()).unwrap_err().code()
+        })
+    };
+    push(&mailbox, &[Closed]);
+    mailbox.end();
+    assert_eq!(reader.join().unwrap(), Code::Closed);
+}
+
+#[test]
+fn a_handler_is_dropped_once_after_its_last_event() {
+    struct Count(Arc<AtomicUsize>);
+    impl Drop for Count {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let drops = Arc::new(AtomicUsize::new(0));
+    let count = Count(drops.clone());
+    let mailbox = Mailbox::new(false).unwrap();
+    let term = Arc::new(Term::new(Clock::Boottime));
+    mailbox.add(1, "e".into(), Some(Box::new(move |_| assert_eq!(count.0.load(Ordering::SeqCst), 0))), Some(term));
+    push(&mailbox, &[Follower, Error]);
+    read(&mailbox);
+    assert_eq!(drops.load(Ordering::SeqCst), 0);
+    push(&mailbox, &[Closed]);
+    read(&mailbox);
+    assert_eq!(drops.load(Ordering::SeqCst), 1);
+}

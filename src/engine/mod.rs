@@ -1,0 +1,146 @@
+//! What drives the election engine: the library's thread, one task for each service, the events' way out, and what
+//! programs read without asking the task.
+
+mod driver;
+mod mailbox;
+#[cfg(test)]
+mod mailbox_tests;
+#[cfg(test)]
+mod paused_tests;
+mod runtime;
+mod term;
+#[cfg(test)]
+mod term_tests;
+mod timer;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+pub(crate) use driver::Command;
+pub(crate) use mailbox::Mailbox;
+pub(crate) use runtime::Runtime;
+pub(crate) use term::Term;
+
+use crate::clock::Clock;
+use crate::election::{Core, Settings};
+use crate::error::{Code, Error};
+use crate::events::{Level, Observation, State, Status};
+use crate::store::Store;
+use driver::Driver;
+
+/// Something that comes true once and can be waited for.
+#[derive(Default)]
+pub(crate) struct Flag {
+    value: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Flag {
+    pub(crate) fn set(&self) {
+        *self.lock() = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether it came true in time.
+    pub(crate) fn wait(&self, timeout: Duration) -> bool {
+        let value = self.lock();
+        let (value, _) =
+            self.changed.wait_timeout_while(value, timeout, |value| !*value).unwrap_or_else(PoisonError::into_inner);
+        *value
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a service's task is made of.
+pub(crate) struct Engine {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) log_level: Level,
+    pub(crate) commands: UnboundedReceiver<Command>,
+    /// Set when nothing of the service is left at the store.
+    pub(crate) finished: Arc<Flag>,
+}
+
+impl Engine {
+    /// Runs until the service is closed. A defect ends every campaign, and is reported.
+    pub(crate) async fn run<S: Store>(self, store: S) {
+        let core = Core::new(self.settings, seed(), self.clock.now());
+        let driver = Driver::new(store, core, self.clock, self.mailbox.clone(), self.log_level, self.commands);
+        let failure = match driver {
+            Ok(driver) => match catch(driver.run()).await {
+                Some(result) => result.err(),
+                None => Some(Error::new(Code::Panic, "a defect in the library ended the service; please report it")),
+            },
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failure {
+            give_up(&self.mailbox, &error);
+        }
+        self.finished.set();
+    }
+}
+
+/// Runs a future to its end; `None` if it panicked.
+async fn catch<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(std::task::Poll::Ready(value)) => std::task::Poll::Ready(Some(value)),
+        Ok(std::task::Poll::Pending) => std::task::Poll::Pending,
+        Err(_) => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+/// The task is gone: nobody renews, so nobody leads. Everybody is told.
+fn give_up(mailbox: &Mailbox, error: &Error) {
+    let (reason, message) = (error.code(), error.message().to_owned());
+    for (id, election, term) in mailbox.open_subscriptions() {
+        let Some(term) = term else {
+            let last = Observation {
+                sequence: u64::MAX,
+                election,
+                leader: None,
+                revision: 0,
+                cluster_id: 0,
+                connected: false,
+                closed: true,
+                reason,
+                message: message.clone(),
+            };
+            mailbox.push_observation(id, last);
+            continue;
+        };
+        term.bar();
+        for (sequence, state) in [(u64::MAX - 1, State::Error), (u64::MAX, State::Closed)] {
+            let status = Status {
+                sequence,
+                state,
+                at_risk: false,
+                reason,
+                message: message.clone(),
+                election: election.clone(),
+                value: [].into(),
+                token: 0,
+                cluster_id: 0,
+                revision: 0,
+                deadline_ns: 0,
+            };
+            term.tell(&status);
+            mailbox.push_status(id, status);
+        }
+    }
+    mailbox.end();
+}
+
+/// A seed that differs between processes and services.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,163 @@
+//! The driver and the in-process store together, on paused time: seconds pass in microseconds.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::{Command, Engine, Flag, Mailbox, Term};
+use crate::clock::{Clock, MS, SECOND};
+use crate::config::Namespace;
+use crate::election::{Candidacy, Input, Settings};
+use crate::error::Code;
+use crate::events::{Event, Level, State};
+use crate::store::Failure;
+use crate::store::memory::Memory;
+
+const TTL: Duration = Duration::from_secs(5);
+
+struct Process {
+    commands: UnboundedSender<Command>,
+    mailbox: Arc<Mailbox>,
+    term: Arc<Term>,
+    finished: Arc<Flag>,
+    task: AbortHandle,
+}
+
+struct World {
+    clock: Clock,
+    store: Memory,
+    tasks: JoinSet<()>,
+}
+
+impl World {
+    fn new() -> Self {
+        #[allow(clippy::disallowed_methods, reason = "the runtime's paused clock")]
+        let clock = Clock::Runtime(tokio::time::Instant::now());
+        World { clock, store: Memory::new(), tasks: JoinSet::new() }
+    }
+
+    /// A process that stands in the one election.
+    fn stand(&mut self) -> Process {
+        let (commands, received) = unbounded_channel();
+        let mailbox = Arc::new(Mailbox::new(true).unwrap());
+        let finished = Arc::new(Flag::default());
+        let engine = Engine {
+            settings: Settings {
+                namespace: Namespace::Prefix("paused/".into()),
+                ttl: TTL,
+                call_timeout: Duration::from_secs(1),
+            },
+            clock: self.clock,
+            mailbox: mailbox.clone(),
+            log_level: Level::Off,
+            commands: received,
+            finished: finished.clone(),
+        };
+        let task = self.tasks.spawn(engine.run(self.store.clone()));
+        let term = Arc::new(Term::new(self.clock));
+        mailbox.add(1, "e".into(), None, Some(term.clone()));
+        let candidacy = Candidacy {
+            election: "e".into(),
+            value: b"v"[..].into(),
+            rejoin: false,
+            at_risk: false,
+            step_down_margin: Duration::ZERO,
+            wait_limit: None,
+        };
+        let (sender, _) = channel();
+        let begin = Input::Campaign { id: 1, candidacy, reply: 1 };
+        assert!(commands.send(Command::Term(1, Some(term.clone()))).is_ok());
+        assert!(commands.send(Command::Ask(1, sender, begin)).is_ok());
+        Process { commands, mailbox, term, finished, task }
+    }
+
+    async fn pass(&self, nanos: i64) {
+        #[allow(clippy::disallowed_methods, reason = "paused time")]
+        tokio::time::sleep(Duration::from_nanos(nanos.unsigned_abs())).await;
+    }
+}
+
+impl Process {
+    fn states(&self) -> Vec<(State, Code)> {
+        std::iter::from_fn(|| {
+            let delivery = self.mailbox.take(Some(Duration::ZERO)).ok()??;
+            let state = match &delivery.event {
+                Event::Status(_, status) => (status.state, status.reason),
+                other => panic!("{other:?}"),
+            };
+            self.mailbox.give_back(delivery);
+            Some(state)
+        })
+        .collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_renews_leads_for_an_hour() {
+    let mut world = World::new();
+    let leader = world.stand();
+    world.pass(3600 * SECOND).await;
+    assert!(leader.term.is_leader());
+    assert_eq!(leader.states(), [(State::Follower, Code::Ok), (State::Leader, Code::Ok)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_leader_is_followed_when_its_lease_is_over_and_never_before() {
+    let mut world = World::new();
+    let leader = world.stand();
+    world.pass(SECOND).await;
+    let heir = world.stand();
+    world.pass(SECOND).await;
+    leader.task.abort();
+    while !heir.term.is_leader() {
+        world.pass(MS).await;
+        assert!(!(leader.term.is_leader() && heir.term.is_leader()));
+        assert!(world.clock.now() < 2 * SECOND + 5600 * MS, "later than the TTL and 0.6 s");
+    }
+    assert_eq!(heir.states(), [(State::Follower, Code::Ok), (State::Leader, Code::Ok)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resigned_leader_is_followed_at_once() {
+    let mut world = World::new();
+    let leader = world.stand();
+    world.pass(SECOND).await;
+    let heir = world.stand();
+    world.pass(SECOND).await;
+    assert!(leader.commands.send(Command::Input(Input::Resign { id: 1, reply: None })).is_ok());
+    world.pass(MS).await;
+    assert!(heir.term.is_leader() && !leader.term.is_leader());
+    assert_eq!(leader.states().last(), Some(&(State::Closed, Code::Ok)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_watches_cost_nobody_a_term_or_a_turn() {
+    let mut world = World::new();
+    let leader = world.stand();
+    let heir = world.stand();
+    for _ in 0..20 {
+        world.store.break_watches(Failure::Unknown);
+        world.pass(SECOND).await;
+    }
+    assert!(leader.term.is_leader());
+    assert_eq!(leader.states().len(), 2);
+    assert!(leader.commands.send(Command::Input(Input::Close)).is_ok());
+    world.pass(MS).await;
+    assert!(leader.finished.wait(Duration::ZERO) && heir.term.is_leader());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_cluster_ends_the_term() {
+    let mut world = World::new();
+    let leader = world.stand();
+    world.pass(SECOND).await;
+    world.store.rebuild();
+    world.pass(TTL.as_nanos() as i64).await;
+    assert!(!leader.term.is_leader());
+    let states = leader.states();
+    assert!(states.contains(&(State::Error, Code::ClusterChanged)), "{states:?}");
+    assert_eq!(states.last().map(|(state, _)| *state), Some(State::Closed));
+}

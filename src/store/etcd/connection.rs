@@ -1,0 +1,184 @@
+//! One connection to one member: the transport, the clients on it, and the token of the user.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use etcd_client::{Channel, Client, ConnectOptions, KvClient, LeaseClient, WatchClient};
+use tokio::sync::{Mutex, watch};
+use tonic::transport::Endpoint as Transport;
+
+use super::endpoint::Endpoint;
+use super::failure::{Advice, Problem, is_answer};
+use super::lease::KeepAlives;
+use super::{EtcdConfig, tls};
+use crate::store::{Failure, Header, StoreError};
+
+/// etcd closes connections that ping more often than its `--grpc-keepalive-min-time` (5 s by default) or that ping
+/// without having a request open.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
+/// What Go's client takes: the server limits requests, but a list of many keys can be larger than any request.
+const MAX_ANSWER_BYTES: usize = i32::MAX as usize;
+/// Fresh tokens that may be refused in a row when a watch is created. More than one, because every change of users
+/// or roles makes a token old.
+const MAX_WATCH_RENEWALS: u32 = 3;
+
+pub(super) struct Connection {
+    pub(super) endpoint: String,
+    /// Which connection of the store this is, counted from 0.
+    pub(super) generation: u64,
+    pub(super) kv: KvClient,
+    pub(super) lease: LeaseClient,
+    pub(super) watch: WatchClient,
+    pub(super) keep_alives: KeepAlives,
+    client: Client,
+    user: Option<(String, String)>,
+    tokens: AtomicU64,
+    renewing: Mutex<()>,
+    watch_renewals: AtomicU32,
+    left: watch::Sender<Option<String>>,
+}
+
+/// How to reach a member. Reads the certificate files, so that each connection takes up renewed ones.
+pub(super) fn transport(config: &EtcdConfig, endpoint: &Endpoint) -> Result<Transport, StoreError> {
+    let refused =
+        |error: &dyn std::error::Error| StoreError::new(Failure::Refused, format!("{}: {error}", endpoint.url));
+    let mut transport = Transport::from_shared(endpoint.url.clone()).map_err(|error| refused(&error))?;
+    if endpoint.tls {
+        let tls = tls::client_config(config)?;
+        transport = transport.tls_config(tls).map_err(|error| {
+            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            StoreError::new(Failure::Refused, format!("{}: TLS options do not fit: {reason}", endpoint.url))
+        })?;
+    }
+    transport
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(false)
+        .tcp_keepalive(Some(TCP_KEEPALIVE))
+        .tcp_nodelay(true)
+        .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
+        .map_err(|error| refused(&error))
+}
+
+impl Connection {
+    /// Connects, and has one answer from the server: only that tells that it is alive and takes our certificate.
+    /// Whatever fails here, no request was sent.
+    pub(super) async fn open(config: &EtcdConfig, endpoint: &Endpoint, generation: u64) -> Result<Self, Problem> {
+        let transport =
+            transport(config, endpoint).map_err(|error| Problem::new(Failure::Tls, Advice::Leave, error.message))?;
+        let channel = transport.connect().await.map_err(|error| Problem::not_connected(&error))?;
+        let options = ConnectOptions::new().with_require_leader(true);
+        let client = Client::from_channel(Channel::Tonic(channel), Some(options)).await?;
+        let user = config.username.clone().map(|name| (name, config.password.clone().unwrap_or_default()));
+        let connection = Connection {
+            endpoint: endpoint.url.clone(),
+            generation,
+            kv: client.kv_client().max_decoding_message_size(MAX_ANSWER_BYTES),
+            lease: client.lease_client(),
+            watch: client.watch_client().max_decoding_message_size(MAX_ANSWER_BYTES),
+            keep_alives: KeepAlives::default(),
+            client,
+            user,
+            tokens: AtomicU64::new(0),
+            renewing: Mutex::new(()),
+            watch_renewals: AtomicU32::new(0),
+            left: watch::Sender::new(None),
+        };
+        connection.first_answer(config, endpoint.tls).await?;
+        Ok(connection)
+    }
+
+    async fn first_answer(&self, config: &EtcdConfig, tls: bool) -> Result<(), Problem> {
+        let outcome = match self.user {
+            Some(_) => self.authenticate().await,
+            None => self.client.maintenance_client().status().await.map(drop),
+        };
+        let Err(error) = outcome else { return Ok(()) };
+        let answered = is_answer(&error);
+        let problem = Problem::from(error).before_request();
+        match problem.advice {
+            // Whoever refuses this is alive; a request that needs a user will be told so itself.
+            Advice::Stay | Advice::RenewToken if answered && self.user.is_none() => Ok(()),
+            Advice::Leave if !answered => Err(Self::closed_at_once(problem, config, tls)),
+            _ => Err(problem),
+        }
+    }
+
+    /// A refused client certificate shows only now in TLS 1.3, and by nothing but the end of the connection.
+    fn closed_at_once(problem: Problem, config: &EtcdConfig, tls: bool) -> Problem {
+        let (failure, hint) = match (tls, &config.cert_file) {
+            (true, Some(_)) => (Failure::Tls, "it may not accept the client certificate (cert_file, key_file)"),
+            (true, None) => (Failure::Tls, "it may want a client certificate (cert_file, key_file)"),
+            (false, _) => (problem.failure, "it may be an https endpoint"),
+        };
+        let reason = format!("closed by the server at once, {hint}: {}", problem.reason);
+        Problem { failure, reason, ..problem }
+    }
+
+    async fn authenticate(&self) -> Result<(), etcd_client::Error> {
+        let mut client = self.client.clone();
+        match client.update_user(self.user.clone()).await {
+            // As Go's client: a user is not needed (yet), which is no reason to fail.
+            Err(etcd_client::Error::GRpcStatus(status))
+                if status.message().contains("authentication is not enabled") =>
+            {
+                client.update_user(None).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    pub(super) fn has_user(&self) -> bool {
+        self.user.is_some()
+    }
+
+    /// Counts the tokens; a request notes it to say later which token was refused.
+    pub(super) fn token(&self) -> u64 {
+        self.tokens.load(Ordering::Acquire)
+    }
+
+    /// Gets a fresh token, unless `refused` is not the current one any more.
+    pub(super) async fn renew_token(&self, refused: u64) -> Result<(), Problem> {
+        let _turn = self.renewing.lock().await;
+        if self.token() != refused {
+            return Ok(());
+        }
+        self.authenticate().await.map_err(|error| Problem::from(error).before_request())?;
+        self.tokens.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// As `renew_token`, for a watch that could not be created. Says whether trying again makes sense.
+    pub(super) async fn renew_watch_token(&self, refused: u64) -> Result<bool, Problem> {
+        if self.watch_renewals.fetch_add(1, Ordering::AcqRel) >= MAX_WATCH_RENEWALS {
+            return Ok(false);
+        }
+        self.renew_token(refused).await.map(|()| true)
+    }
+
+    pub(super) fn watch_created(&self) {
+        self.watch_renewals.store(0, Ordering::Release);
+    }
+
+    /// The member's own header, without asking the others.
+    pub(super) async fn status(&self) -> Result<Header, Problem> {
+        let status = self.client.maintenance_client().status().await?;
+        super::convert::header(status.0.header)
+    }
+
+    /// Ends the watch streams of this connection.
+    pub(super) fn leave(&self, reason: &str) {
+        self.left.send_replace(Some(reason.to_owned()));
+    }
+
+    /// Waits until the store has left this connection; the answer is the reason.
+    pub(super) async fn left(&self) -> String {
+        let mut left = self.left.subscribe();
+        match left.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""The examples in C do what they say, and the demo's arithmetic would notice if two led at once.
+
+Run by `make test-examples`, with an etcd at ETCD_ENDPOINTS and the programs in TENURE_EXAMPLES; the demo starts an etcd
+of its own, ETCD.
+"""
+
+import os
+import pathlib
+import random
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+DEMO = HERE.parent / "examples" / "demo.py"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(DEMO.parent))
+
+from demo import Claim, Term, overlap_ns, verdict  # noqa: E402
+
+PROGRAMS = pathlib.Path(os.environ["TENURE_EXAMPLES"])
+OK = r"demo: ok, (\d+) leaders, hand-over [\d.]+ ms, take-over after kill [\d.]+ s, overlap 0 ms"
+
+
+def claims(*rows: "tuple[str, int, int, int]") -> "list[Claim]":
+    return [Claim(*row) for row in rows]
+
+
+class Overlap(unittest.TestCase):
+    def test_one_after_the_other_is_none(self) -> None:
+        self.assertEqual(overlap_ns([]), 0)
+        self.assertEqual(overlap_ns(claims(("a", 1, 10, 20), ("b", 2, 21, 30), ("a", 3, 31, 31))), 0)
+
+    def test_an_instant_in_common_counts(self) -> None:
+        self.assertEqual(overlap_ns(claims(("b", 2, 20, 30), ("a", 1, 10, 20))), 1)
+
+    def test_a_claim_of_one_look_counts(self) -> None:
+        self.assertEqual(overlap_ns(claims(("a", 1, 10, 20), ("b", 2, 15, 15))), 1)
+
+    def test_time_shared_by_three_counts_once(self) -> None:
+        self.assertEqual(overlap_ns(claims(("a", 1, 10, 20), ("b", 2, 11, 19), ("c", 3, 12, 25))), 10)
+
+    def test_it_agrees_with_counting(self) -> None:
+        for seed in range(2000):
+            chance = random.Random(seed)
+            starts = [chance.randrange(30) for _ in range(chance.randrange(6))]
+            some = [Claim("a", i, start, start + chance.randrange(8)) for i, start in enumerate(starts)]
+            shared = sum(sum(c.start_ns <= t <= c.end_ns for c in some) > 1 for t in range(40))
+            self.assertEqual(overlap_ns(some), shared, f"seed {seed}: {some}")
+
+
+class Verdict(unittest.TestCase):
+    TERMS = [Term("a", 2, 10), Term("b", 5, 21)]
+    CLAIMS = claims(("a", 2, 10, 20), ("b", 5, 22, 30))
+
+    def judge(self, terms: "list[Term]", some: "list[Claim]") -> "tuple[str, int]":
+        return verdict(terms, some, 1.5, 2.0)
+
+    def assert_fails(self, terms: "list[Term]", some: "list[Claim]", why: str) -> None:
+        line, status = self.judge(terms, some)
+        self.assertRegex(line, "^demo: failed: .*" + re.escape(why))
+        self.assertEqual(status, 1)
+
+    def test_all_well(self) -> None:
+        line = "demo: ok, 2 leaders, hand-over 1.50 ms, take-over after kill 2.00 s, overlap 0 ms"
+        self.assertEqual(self.judge(self.TERMS, self.CLAIMS), (line, 0))
+
+    def test_overlap_fails_and_is_told(self) -> None:
+        late = claims(("a", 2, 10, 2_000_021), ("b", 5, 22, 3_000_000))
+        self.assert_fails(self.TERMS, late, "overlap 2.000000 ms")
+        self.assert_fails(self.TERMS, claims(("a", 2, 10, 22), ("b", 5, 22, 30)), "overlap 0.000001 ms")
+
+    def test_a_missing_leader_fails(self) -> None:
+        self.assert_fails([], [], "nobody ever led")
+        self.assert_fails(self.TERMS, self.CLAIMS[:1], "b was elected with token 5 but never led")
+
+    def test_leading_without_election_fails(self) -> None:
+        self.assert_fails(self.TERMS[:1], self.CLAIMS, "b led with token 5 but was never elected")
+
+    def test_a_token_that_does_not_grow_fails(self) -> None:
+        terms = [Term("a", 5, 10), Term("b", 2, 21)]
+        self.assert_fails(terms, claims(("a", 5, 10, 20), ("b", 2, 22, 30)), "token 2 of b follows token 5 of a")
+
+
+class Programs(unittest.TestCase):
+    def run_program(self, *command: str, status: int = 0) -> "list[str]":
+        ended = subprocess.run(
+            [str(PROGRAMS / command[0]), *command[1:]],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=60,
+        )
+        self.assertEqual(ended.returncode, status, ended.stdout)
+        return ended.stdout.splitlines()
+
+    def test_the_readme_leads(self) -> None:
+        lines = self.run_program("readme")
+        self.assertEqual([re.sub("token [1-9][0-9]*", "token T", line) for line in lines],
+                         [f"step {step} as leader, token T" for step in range(3)])
+
+    def test_a_worker_elects_itself_without_a_server(self) -> None:
+        lines = self.run_program("worker", "--endpoints", "memory://trial", "--for", "1")
+        states = [re.search(r"state=(\w+)", line)[1] for line in lines if line.startswith("event ")]
+        self.assertEqual(states, ["FOLLOWER", "LEADER", "CLOSED"])
+        begun, ended = (re.fullmatch(r"claim start_ns=(\d+) end_ns=(\d+) token=(\d+)", line).groups()
+                        for line in lines if line.startswith("claim "))
+        self.assertEqual((begun[0], begun[2]), (ended[0], ended[2]))
+        self.assertGreater(int(ended[1]) - int(ended[0]), 500_000_000)
+
+    def test_a_worker_names_the_option_that_is_wrong(self) -> None:
+        self.run_program("worker", "--ttl", "1s", status=1)
+        self.run_program("worker", "--option", "tll=5s", status=1)
+        self.run_program("worker", "--for", "never", status=1)
+
+    def test_epoll_leads_both_shards(self) -> None:
+        for endpoints in ("memory://trial", os.environ["ETCD_ENDPOINTS"]):
+            lines = self.run_program("epoll", endpoints, "1")
+            for shard in ("red", "blue"):
+                of_shard = [line for line in lines if line.startswith(shard)]
+                self.assertEqual(of_shard[0], f"{shard}: following")
+                self.assertRegex(of_shard[1], f"^{shard}: leading, token [1-9]")
+                self.assertRegex(of_shard[2], f"^{shard}: closed after [1-9][0-9]* jobs$")
+
+    def test_a_late_write_is_fenced_off(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            ledger = pathlib.Path(folder, "ledger")
+            lines = self.run_program("fencing", os.environ["ETCD_ENDPOINTS"], str(ledger))
+            self.assertRegex(lines[-1], r"^first: refused, token \d+ is older than \d+$")
+            highest, *rows = ledger.read_text().splitlines()
+            tokens = [int(row.split()[0]) for row in rows]
+            self.assertEqual([row.split(maxsplit=1)[1] for row in rows],
+                             ["the first leader was here", "the second leader was here"])
+            self.assertEqual((sorted(tokens), tokens[-1]), (tokens, int(highest)))
+
+
+class TheDemo(unittest.TestCase):
+    def start(self, worker: "pathlib.Path" = PROGRAMS / "worker") -> "subprocess.Popen[str]":
+        command = [sys.executable, str(DEMO), "--worker", str(worker)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def test_it_ends_well_in_under_a_minute(self) -> None:
+        demo = self.start()
+        lines = demo.communicate(timeout=60)[0].splitlines()
+        self.assertRegex(lines[-1], f"^{OK}$", "\n".join(lines))
+        self.assertEqual(demo.returncode, 0)
+        self.assertGreaterEqual(int(re.match(OK, lines[-1])[1]), 6)
+
+    def test_a_missing_leader_is_a_failure(self) -> None:
+        demo = self.start(pathlib.Path("/bin/true"))
+        lines = demo.communicate(timeout=60)[0].splitlines()
+        self.assertRegex(lines[-1], "^demo: failed: .*alpha")
+        self.assertEqual(demo.returncode, 1)
+
+    def test_its_children_end_with_it(self) -> None:
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+            demo = self.start()
+            endpoint = demo.stdout.readline().split()[-1]
+            while " leads " not in demo.stdout.readline():
+                self.assertIsNone(demo.poll())
+            children = processes_of(endpoint)
+            self.assertGreaterEqual(len(children), 4)
+            demo.send_signal(number)
+            demo.communicate(timeout=30)
+            self.assertEqual(demo.returncode, status)
+            for child in children:
+                self.assertTrue(select.select([child], [], [], 10)[0], "a child goes on")
+                os.close(child)
+
+
+def processes_of(endpoint: str) -> "list[int]":
+    """Descriptors of the processes that have this on their command line; readable when they end."""
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if endpoint in (folder / "cmdline").read_text():
+                found.append(os.pidfd_open(int(folder.name)))
+        except (OSError, UnicodeDecodeError):
+            pass  # it ended meanwhile, or is none of ours
+    return found
+
+
+def main() -> int:
+    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    failed = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - failed} passed, {failed} failed")
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
