@@ -8,6 +8,10 @@ ETCD_3_6 := 3.6.16
 ETCD_3_4 := 3.4.23
 # The etcd that tests use unless they ask for another version.
 MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
+MAIN_ETCDCTL = $(or $(wildcard $(dir $(MAIN_ETCD))etcdctl),etcdctl)
+# The linters of Python.
+PYTHON := $(TOOLS)/python/bin
+PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/tools/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
@@ -15,6 +19,9 @@ MAKEFLAGS += --check-symlink-times
 
 export CARGO_TARGET_DIR := $(TARGET)
 export TENURE_TOOLS := $(TOOLS)
+export RUFF_CACHE_DIR := $(TARGET)/ruff
+export MYPY_CACHE_DIR := $(TARGET)/mypy
+export PYTHONDONTWRITEBYTECODE := 1
 
 SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 RELEASE := $(TARGET)/release
@@ -54,7 +61,7 @@ header include/tenure.h: $(SOURCES) $(wildcard cbindgen.toml) | packages
 
 ## make demo: an election, start to end, on an etcd of its own
 demo: $(TARGET)/examples/release/worker $(MAIN_ETCD)
-	examples/demo.py --etcd $(MAIN_ETCD) --worker $<
+	tests/tools/with_etcd.py $(MAIN_ETCD) examples/demo.py --worker $< --etcdctl $(MAIN_ETCDCTL)
 
 ## make examples: the programs of examples/c, in target/examples/release
 examples: $(patsubst examples/c/%.c,$(TARGET)/examples/release/%,$(EXAMPLES))
@@ -90,7 +97,7 @@ $(TARGET)/c/%: tests/c/%.c include/tenure.h $(LIBRARY_FOLDER)/libtenure.so
 TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TARGET)/examples/tested/%,$(EXAMPLES))
 
 test-examples: $(TESTED_EXAMPLES) $(TARGET)/examples/tested/readme $(MAIN_ETCD)
-	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCD=$(MAIN_ETCD) TENURE_EXAMPLES=$(TARGET)/examples/tested \
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) TENURE_EXAMPLES=$(TARGET)/examples/tested \
 		tests/examples_test.py
 
 $(TARGET)/examples/tested/%: examples/c/%.c $(LIBRARY_FOLDER)/libtenure.so
@@ -107,20 +114,25 @@ $(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
 
 ## make lint: formatting and lints, changing nothing
-lint: | packages
+lint: $(PYTHON)/ruff | packages
 	cargo fmt --check || { echo "run: make fmt"; exit 1; }
 	cargo clippy --locked --all-targets -- -D warnings || { echo "some are repaired by: make fix"; exit 1; }
 	@unformatted=$$(gofmt -l $(GO_MODULES) </dev/null); [ -z "$$unformatted" ] || { echo "$$unformatted: run make fmt"; exit 1; }
 	for module in $(GO_MODULES); do (cd $$module && go vet ./...) || exit 1; done
+	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
+	$(PYTHON)/ruff check .
+	MYPYPATH=examples $(PYTHON)/mypy --strict $(PYTHON_FILES)
 
 ## make fmt: formats the sources
-fmt:
+fmt: $(PYTHON)/ruff
 	cargo fmt
-	gofmt -w $(GO_MODULES)
+	$(if $(GO_MODULES),gofmt -w $(GO_MODULES))
+	$(PYTHON)/ruff format .
 
 ## make fix: repairs what can be repaired by itself: lints, formatting, generated files
-fix: | packages
+fix: $(PYTHON)/ruff | packages
 	cargo clippy --locked --all-targets --fix --allow-dirty --allow-staged
+	$(PYTHON)/ruff check --fix .
 	$(MAKE) header fmt
 
 # The address sanitizer is not in stable Rust's options, hence RUSTC_BOOTSTRAP; --target keeps it out of build scripts.
@@ -141,8 +153,8 @@ packages:
 test-packages:
 	@tests/tools/packages.sh test
 
-## make tools: the etcd versions that the tests run against
-tools: $(MAIN_ETCD) $(TOOLS)/etcd-$(ETCD_3_6)/etcd $(TOOLS)/etcd-$(ETCD_3_4)/etcd
+## make tools: what the tests run against: etcd in three versions, a candidate in Go
+tools: $(MAIN_ETCD) $(TOOLS)/etcd-$(ETCD_3_6)/etcd $(TOOLS)/etcd-$(ETCD_3_4)/etcd $(if $(GO_MODULES),$(TOOLS)/peer)
 
 $(TOOLS)/etcd-%/etcd: tests/tools/etcd.sh
 	@tests/tools/etcd.sh $* $(@D)
@@ -150,6 +162,11 @@ $(TOOLS)/etcd-%/etcd: tests/tools/etcd.sh
 
 $(TOOLS)/etcd-$(ETCD_3_7)/etcd: tests/etcd/3.7/go.mod
 $(TOOLS)/etcd-$(ETCD_3_6)/etcd: tests/etcd/3.6/go.mod
+
+$(PYTHON)/ruff: tests/tools/python.txt
+	python3 -m venv --clear $(TOOLS)/python
+	$(PYTHON)/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 $(TOOLS)/peer: $(wildcard tests/peer/*.go) tests/peer/go.mod
 	cd tests/peer && go build -buildvcs=false -o $@ .

@@ -1,25 +1,24 @@
 #!/usr/bin/env python3
-"""An election from start to end: three workers and a stranger on an etcd of their own.
+"""An election from start to end: three workers and a stranger on an etcd.
 
 The leader resigns, is killed, is frozen, and gives way to a candidate of another make (etcdctl, which is Go). In the
 end the demo adds up what every process believed while it ran: at no instant may two have led.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
-import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
-from typing import Callable, Iterable, NamedTuple, Optional, TypeVar
+from collections.abc import Iterable
+from typing import Callable, NamedTuple, TypeVar
 
 TTL_S = 2
 SERVICE, ELECTION = "demo", "billing"
@@ -29,6 +28,7 @@ STRANGER = "etcdctl"
 HAND_OVERS = 3
 MS, SECOND = 1_000_000, 1_000_000_000
 T = TypeVar("T")
+C = TypeVar("C", bound="Child")
 
 
 class Failed(Exception):
@@ -52,7 +52,7 @@ class Term(NamedTuple):
     time_ns: int
 
 
-def overlap_ns(claims: "Iterable[Claim]") -> int:
+def overlap_ns(claims: Iterable[Claim]) -> int:
     """For how long more than one was leading. The ends of a claim belong to it, so the shortest overlap is 1 ns."""
     total, covered_to, counted_to = 0, None, None
     for claim in sorted(claims, key=lambda claim: claim.start_ns):
@@ -66,7 +66,7 @@ def overlap_ns(claims: "Iterable[Claim]") -> int:
     return total
 
 
-def problems(terms: "list[Term]", claims: "list[Claim]") -> "list[str]":
+def problems(terms: list[Term], claims: list[Claim]) -> list[str]:
     """What is wrong with the terms that were announced, given what everybody believed; nothing, if all is well."""
     found = []
     for term in terms:
@@ -84,7 +84,7 @@ def problems(terms: "list[Term]", claims: "list[Claim]") -> "list[str]":
     return found
 
 
-def verdict(terms: "list[Term]", claims: "list[Claim]", hand_over_ms: float, take_over_s: float) -> "tuple[str, int]":
+def verdict(terms: list[Term], claims: list[Claim], hand_over_ms: float, take_over_s: float) -> tuple[str, int]:
     """The last line, and the exit status."""
     overlap = overlap_ns(claims)
     wrong = problems(terms, claims)
@@ -114,7 +114,7 @@ class News:
     def __init__(self) -> None:
         self.changed = threading.Condition()
 
-    def wait(self, look: "Callable[[], Optional[T]]", what: str, within_s: float = 10) -> T:
+    def wait(self, look: Callable[[], T | None], what: str, within_s: float = 10) -> T:
         """What `look` finds, as soon as it finds something."""
         until = time.monotonic() + within_s
         with self.changed:
@@ -131,19 +131,19 @@ class News:
 class Child:
     """A process that ends with the demo, and the lines that it prints."""
 
-    def __init__(self, news: News, who: str, command: "list[str]", **options: object) -> None:
+    def __init__(self, news: News, who: str, command: list[str]) -> None:
         self.news, self.who = news, who
-        self.lines: "list[tuple[int, str]]" = []
+        self.lines: list[tuple[int, str]] = []
         self.ended = False
         # A session of its own: Ctrl-C is the demo's to deal with. setpriv: should the demo be killed, so is this.
         command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True,
-            env={k: v for k, v in os.environ.items() if not k.startswith(("ETCD_", "ETCDCTL_"))}, **options,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
         )
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
+        assert self.process.stdout is not None
         for line in self.process.stdout:
             time_ns = now_ns()
             with self.news.changed:
@@ -160,7 +160,7 @@ class Child:
         """Sends a signal and waits for the end; the exit status."""
         self.process.send_signal(signal_number)
         try:
-            status = self.process.wait(within_s)
+            status: int = self.process.wait(within_s)
         except subprocess.TimeoutExpired:
             raise Failed(f"{self.who} does not end within {within_s:g} s of signal {signal_number}") from None
         self.news.wait(lambda: self.ended or None, f"the end of what {self.who} prints")
@@ -172,61 +172,7 @@ class Child:
         self.process.wait()
 
 
-class Etcd(Child):
-    """An etcd with one member on free ports."""
-
-    def __init__(self, news: News, program: str, folder: str) -> None:
-        self.log_path = os.path.join(folder, "etcd.log")
-        for _ in range(5):
-            self.endpoint, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-            command = [program, "--data-dir", os.path.join(folder, "data"), "--logger=zap", "--log-outputs=stderr"]
-            command += ["--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint]
-            command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-            command += ["--initial-cluster", f"default={peer}"]
-            with open(self.log_path, "wb") as log:
-                super().__init__(news, "etcd", command, stderr=log)
-            if self._serves():
-                return
-            self.kill()
-        raise Failed(f"etcd does not start:\n{self.log()}")
-
-    def _serves(self) -> bool:
-        """Waits until it answers. False if another program was faster to take a port."""
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            try:
-                with direct.open(f"{self.endpoint}/health", timeout=1) as answer:
-                    if b'"true"' in answer.read():
-                        return True
-            except (urllib.error.URLError, OSError):
-                pass
-            if self.process.poll() is not None:
-                if "address already in use" in self.log():
-                    return False
-                break
-            time.sleep(0.02)
-        raise Failed(f"etcd does not start:\n{self.log()}")
-
-    def log(self) -> str:
-        """The end of its log."""
-        with open(self.log_path, errors="replace") as log:
-            return "".join(log.readlines()[-10:])
-
-
-def free_port() -> int:
-    """A free port below those that the kernel gives to clients, so that none of them takes it in between."""
-    while True:
-        port = random.randrange(10000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
-
-
-def first_line_ns(child: Child) -> "Optional[int]":
+def first_line_ns(child: Child) -> int | None:
     """When it said something for the first time."""
     if child.lines:
         return child.lines[0][0]
@@ -238,11 +184,11 @@ def first_line_ns(child: Child) -> "Optional[int]":
 class Worker(Child):
     """A process of examples/c/worker.c."""
 
-    def __init__(self, demo: "Demo", who: str, number: int) -> None:
+    def __init__(self, demo: Demo, who: str, number: int) -> None:
         self.demo = demo
-        self.said: "list[dict[str, str]]" = []
+        self.said: list[dict[str, str]] = []
         self.claims_path = os.path.join(demo.folder, f"claims-{number}-{who}")
-        command = [demo.worker_program, "--endpoints", demo.etcd.endpoint, "--service", SERVICE]
+        command = [demo.worker_program, "--endpoints", demo.endpoint, "--service", SERVICE]
         command += ["--election", ELECTION, "--value", who, "--ttl", f"{TTL_S}s", "--claims", self.claims_path]
         super().__init__(demo.news, who, command)
 
@@ -261,19 +207,20 @@ class Worker(Child):
             self.demo.terms.append(Term(self.who, token, int(said["time_ns"])))
 
     def order(self, command: str) -> None:
+        assert self.process.stdin is not None
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
 
-    def answer(self, command: str) -> "dict[str, str]":
+    def answer(self, command: str) -> dict[str, str]:
         """Gives a command and waits for the line that begins with the same word."""
         start = len(self.said)
         self.order(command)
         return self.wait_for(start, command)
 
-    def wait_for(self, start: int, kind: str, **fields: str) -> "dict[str, str]":
+    def wait_for(self, start: int, kind: str, **fields: str) -> dict[str, str]:
         """A line of this kind, with these fields, after the first `start` lines."""
 
-        def look() -> "Optional[dict[str, str]]":
+        def look() -> dict[str, str] | None:
             for said in self.said[start:]:
                 if said["kind"] == kind and fields.items() <= said.items():
                     return said
@@ -286,13 +233,13 @@ class Worker(Child):
         if self.ended:
             raise Failed(f"{self.who} ended by itself, with status {self.process.wait()}")
 
-    def is_closed(self) -> "Optional[bool]":
+    def is_closed(self) -> bool | None:
         """Whether its latest campaign is over."""
         self.check_alive()
         states = [said["state"] for said in self.said if said["kind"] == "event"]
         return states[-1] == "CLOSED" or None
 
-    def claims(self) -> "list[Claim]":
+    def claims(self) -> list[Claim]:
         """What it was told by its own asking. To be read when it has ended."""
         with open(self.claims_path) as lines:
             rows = [line.split() for line in lines]
@@ -302,17 +249,17 @@ class Worker(Child):
 class Demo:
     """The stage and the acts."""
 
-    def __init__(self, worker_program: str, etcd_program: str, etcdctl_program: str, folder: str) -> None:
-        self.worker_program, self.etcd_program, self.etcdctl_program = worker_program, etcd_program, etcdctl_program
-        self.folder = folder
+    def __init__(self, endpoint: str, worker_program: str, etcdctl_program: str, folder: str) -> None:
+        self.endpoint, self.folder = endpoint, folder
+        self.worker_program, self.etcdctl_program = worker_program, etcdctl_program
         self.news = News()
-        self.children: "list[Child]" = []
-        self.terms: "list[Term]" = []
+        self.children: list[Child] = []
+        self.terms: list[Term] = []
         self.started = 0
-        self.workers: "dict[str, Worker]" = {}
-        self.stranger_claims: "list[Claim]" = []
+        self.workers: dict[str, Worker] = {}
+        self.stranger_claims: list[Claim] = []
 
-    def run(self) -> "tuple[str, int]":
+    def run(self) -> tuple[str, int]:
         self.open_the_stage()
         hand_overs = [self.resign() for _ in range(HAND_OVERS)]
         take_over_s = self.kill_the_leader()
@@ -324,9 +271,8 @@ class Demo:
     # The acts.
 
     def open_the_stage(self) -> None:
-        self.etcd = self.keep(Etcd(self.news, self.etcd_program, self.folder))
-        version = subprocess.run([self.etcd_program, "--version"], capture_output=True, text=True, check=True).stdout
-        tell(f"{version.splitlines()[0].replace(' Version:', '')} serves {self.etcd.endpoint}")
+        version = subprocess.run(self.etcdctl("version"), capture_output=True, text=True, check=True).stdout
+        tell(f"etcd at {self.endpoint}, {version.splitlines()[0]}")
         for place, who in enumerate(NAMES, start=1):
             self.start(who)
             self.wait_for_queue(place)
@@ -400,7 +346,7 @@ class Demo:
         took_ms = (leader.time_ns - end_ns) / MS
         tell(f"  {STRANGER} is told to go, {leader.who} leads with token {leader.token} after {took_ms:.2f} ms")
 
-    def end_all(self) -> "list[Claim]":
+    def end_all(self) -> list[Claim]:
         """Ends the workers, the leader last, and looks what they believed."""
         for who in reversed(self.queue()):
             status = self.workers[who].end(signal.SIGTERM)
@@ -408,7 +354,10 @@ class Demo:
                 raise Failed(f"{who} ended with status {status}")
         left = subprocess.run(
             self.etcdctl("get", "--prefix", "--keys-only", KEYS + "/"),
-            capture_output=True, text=True, check=True, timeout=10,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.split()
         if left:
             raise Failed(f"keys were left behind: {', '.join(left)}")
@@ -418,12 +367,12 @@ class Demo:
 
     # What they are made of.
 
-    def keep(self, child: T) -> T:
+    def keep(self, child: C) -> C:
         self.children.append(child)
         return child
 
-    def etcdctl(self, *arguments: str) -> "list[str]":
-        return [self.etcdctl_program, "--endpoints", self.etcd.endpoint, *arguments]
+    def etcdctl(self, *arguments: str) -> list[str]:
+        return [self.etcdctl_program, "--endpoints", self.endpoint, *arguments]
 
     def start(self, who: str) -> None:
         self.started += 1
@@ -436,14 +385,14 @@ class Demo:
         self.obeyed(who, "campaign")
         self.wait_for_queue(count + 1)
 
-    def obeyed(self, who: str, command: str) -> "dict[str, str]":
+    def obeyed(self, who: str, command: str) -> dict[str, str]:
         """A worker's answer to a command, which must be OK."""
         said = self.workers[who].answer(command)
         if said["code"] != "OK":
             raise Failed(f"{who}: {command}: {said['code']}")
         return said
 
-    def candidates(self) -> "list[tuple[str, int]]":
+    def candidates(self) -> list[tuple[str, int]]:
         """Who stands in etcd, with their tokens, as a worker reads it."""
         who, worker = next((who, worker) for who, worker in self.workers.items() if not worker.ended)
         start = len(worker.said)
@@ -452,7 +401,7 @@ class Demo:
             rows = [said for said in worker.said[start:] if said["kind"] == "candidate"]
         return [(row["value"], int(row["token"])) for row in rows]
 
-    def queue(self) -> "list[str]":
+    def queue(self) -> list[str]:
         return [who for who, _ in self.candidates()]
 
     def wait_for_queue(self, length: int) -> None:
@@ -462,11 +411,11 @@ class Demo:
                 raise Failed(f"{length} candidates expected, there are {', '.join(self.queue()) or 'none'}")
             time.sleep(0.02)
 
-    def next_leader(self, count: int, heir: "Optional[str]" = None) -> Term:
+    def next_leader(self, count: int, heir: str | None = None) -> Term:
         """The term after the first `count`; it must be the heir's."""
         within_s = TTL_S + 8
 
-        def look() -> "Optional[Term]":
+        def look() -> Term | None:
             return self.terms[count] if len(self.terms) > count else None
 
         leader = self.news.wait(look, "a leader is missing", within_s)
@@ -480,23 +429,21 @@ class Demo:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--worker", required=True, help="the program made of examples/c/worker.c")
-    parser.add_argument("--etcd", default=os.environ.get("ETCD") or "etcd", help="an etcd; etcdctl is looked for next to it")
-    parser.add_argument("--etcdctl", help="an etcdctl, if not that one")
+    parser.add_argument("--etcdctl", default="etcdctl", help="etcd's own client, as the candidate of another make")
+    parser.add_argument("--endpoint", default=os.environ.get("ETCD_ENDPOINTS"), help="an etcd to run on, http://…")
     arguments = parser.parse_args()
-    etcd = shutil.which(arguments.etcd)
-    if not etcd:
-        parser.error(f"no program {arguments.etcd}")
-    beside = os.path.join(os.path.dirname(os.path.abspath(etcd)), "etcdctl")
-    etcdctl = shutil.which(arguments.etcdctl or beside) or shutil.which("etcdctl")
+    if not arguments.endpoint:
+        parser.error("set --endpoint, or the variable ETCD_ENDPOINTS")
+    etcdctl = shutil.which(arguments.etcdctl)
     if not etcdctl:
-        parser.error(f"no etcdctl, neither {beside} nor in PATH")
+        parser.error(f"no program {arguments.etcdctl}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
 
     folder = tempfile.mkdtemp(prefix="tenure-demo-")
-    demo = Demo(os.path.abspath(arguments.worker), etcd, etcdctl, folder)
+    demo = Demo(arguments.endpoint, os.path.abspath(arguments.worker), etcdctl, folder)
     try:
         line, status = demo.run()
     except (Failed, OSError, subprocess.SubprocessError) as failure:

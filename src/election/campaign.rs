@@ -115,7 +115,6 @@ impl Campaign {
         self.leaving.is_none() && self.phase == Phase::Waiting
     }
 
-    #[cfg(any(test, debug_assertions))]
     pub(super) fn check(&self, id: SubscriptionId, now: Nanos, sessions: &HashMap<SessionId, Session>) {
         if self.phase == Phase::Leading {
             let session = self.session.and_then(|session| sessions.get(&session));

@@ -30,14 +30,16 @@ def free_port() -> int:
 def start(program: str, folder: str) -> "tuple[subprocess.Popen[str], str] | None":
     """Starts etcd; None if another program was faster to take a port."""
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    command = ["setpriv", "--pdeathsig", "KILL", "--", program, "--data-dir", folder, "--logger=zap", "--log-outputs=stderr"]
+    command = ["setpriv", "--pdeathsig", "KILL", "--", program, "--data-dir", folder]
+    command += ["--logger=zap", "--log-outputs=stderr"]
     command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
     command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
     etcd = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    log = []
-    for line in etcd.stderr:
+    output, log = etcd.stderr, []
+    assert output is not None
+    for line in output:
         if "serving client traffic" in line:
-            threading.Thread(target=etcd.stderr.read, daemon=True).start()
+            threading.Thread(target=output.read, daemon=True).start()
             return etcd, client
         log.append(line)
     if any("address already in use" in line for line in log):
