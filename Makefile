@@ -31,7 +31,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: all libs header demo examples test test-rust test-c test-examples fmt lint fix sanitize packages test-packages tools clean help
+.PHONY: all libs header demo examples bench test test-rust test-c test-examples fmt lint fix sanitize packages test-packages tools clean help
 .DELETE_ON_ERROR:
 
 ## make: the release libraries target/release/libtenure.so and .a, and the header
@@ -112,6 +112,11 @@ $(TARGET)/examples/readme.c: README.md
 $(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/libtenure.so
 	@mkdir -p $(@D)
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+
+## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
+bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
+	tests/tools/with_etcd.py $(MAIN_ETCD) cargo bench --locked --bench latency
+	@echo "libtenure.so: $$(stat -c %s $(RELEASE)/libtenure.so) bytes"
 
 ## make lint: formatting and lints, changing nothing
 lint: $(PYTHON)/ruff | packages

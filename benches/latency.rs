@@ -1,9 +1,11 @@
-//! Latencies next to the bare requests they can't beat, interleaved on one etcd: `ENDPOINT=http://… cargo bench`.
+//! Latencies next to the bare requests they can't beat, interleaved on one etcd, then take-overs and what a connected
+//! process costs: `make bench`.
 //!
 //! Every round does each thing once, so that a noisy second hurts all alike; what counts is the ratio of the medians.
-
 #![allow(clippy::disallowed_methods, reason = "a benchmark is there to look at the clock")]
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -13,14 +15,27 @@ use tokio::runtime::{Builder, Runtime};
 
 const ROUNDS: usize = 300;
 const WARM_UP: usize = 30;
+const TAKE_OVERS: usize = 5;
 const WAIT: Duration = Duration::from_secs(10);
 
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
-    let endpoint = std::env::var("ENDPOINT").unwrap_or_else(|_| "http://127.0.0.1:2379".into());
-    let mut bare = Bare::connect(&endpoint)?;
-    let (a, b) = (open(&endpoint)?, open(&endpoint)?);
+    let endpoint = std::env::var("ETCD_ENDPOINTS").unwrap_or_else(|_| "http://127.0.0.1:2379".into());
+    // Cargo passes arguments of its own.
+    if let Some(ttl) = std::env::args().find_map(|argument| argument.strip_prefix("--lead=").map(str::to_owned)) {
+        return lead(&endpoint, &ttl);
+    }
+    latencies(&endpoint)?;
+    for ttl in ["2s", "5s"] {
+        take_overs(&endpoint, ttl)?;
+    }
+    Ok(())
+}
+
+fn latencies(endpoint: &str) -> Result<(), Failure> {
+    let mut bare = Bare::connect(endpoint)?;
+    let (a, b) = (open(endpoint, "60s")?, open(endpoint, "60s")?);
     let mut times: [(&str, Vec<Duration>); 7] = [
         ("bare transaction", vec![]),
         ("uncontended campaign", vec![]),
@@ -50,21 +65,81 @@ fn main() -> Result<(), Failure> {
     println!("campaign / bare transaction  {:.2}", median(1) / median(0));
     println!("resign / bare delete         {:.2}", median(3) / median(2));
     println!("hand-over / bare watch event {:.2}", median(5) / median(4));
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    println!("threads {threads} (bench included)");
     a.close(WAIT)?;
     b.close(WAIT)?;
     Ok(())
 }
 
-fn open(endpoint: &str) -> Result<Service, Failure> {
+/// A process that leads until it is killed, and says what it costs.
+fn lead(endpoint: &str, ttl: &str) -> Result<(), Failure> {
+    let service = open(endpoint, ttl)?;
+    let campaign = service.campaign("killed", &CampaignOptions::new(), None)?;
+    campaign.wait_leader(WAIT)?;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("?").trim().to_owned();
+    println!("threads {} (the main one included), resident {}", field("Threads:"), field("VmRSS:"));
+    loop {
+        std::thread::park();
+    }
+}
+
+/// From kill -9 of the leader's process to LEADER here.
+fn take_overs(endpoint: &str, ttl: &str) -> Result<(), Failure> {
+    let mut times = Vec::new();
+    let mut cost = String::new();
+    for _ in 0..TAKE_OVERS {
+        let mut leader = Leader::start(ttl)?;
+        cost = leader.cost()?;
+        let service = open(endpoint, "60s")?;
+        let (campaign, elected) = stand(&service, "killed")?;
+        // Somewhere between two renewals.
+        std::thread::park_timeout(Duration::from_millis(300));
+        let start = Instant::now();
+        leader.0.kill()?;
+        times.push((elected.recv_timeout(2 * WAIT)? - start).as_secs_f64());
+        campaign.resign(WAIT)?;
+        service.close(WAIT)?;
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    let (first, last) = (times[0], times[TAKE_OVERS - 1]);
+    println!("take-over after kill, ttl {ttl}: {first:.2} to {last:.2} s, median {:.2} s", times[TAKE_OVERS / 2]);
+    println!("  its process: {cost}");
+    Ok(())
+}
+
+/// A child of this program that runs [`lead`].
+struct Leader(Child);
+
+impl Leader {
+    fn start(ttl: &str) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        Ok(Leader(command.arg(format!("--lead={ttl}")).stdout(Stdio::piped()).spawn()?))
+    }
+
+    /// What it says once it leads.
+    fn cost(&mut self) -> Result<String, Failure> {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.take().ok_or("its output was read")?).read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        // Killed already, if all went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn open(endpoint: &str, ttl: &str) -> Result<Service, Failure> {
     let mut options = ServiceOptions::new();
-    options.set("endpoints", endpoint)?.set("service", "bench")?.set("ttl", "60s")?;
+    options.set("endpoints", endpoint)?.set("service", "bench")?.set("ttl", ttl)?;
     Ok(Service::open(&options)?)
 }
 
 /// A campaign whose LEADER events come through the channel.
-fn stand(service: &Service) -> Result<(Campaign, Receiver<Instant>), Failure> {
+fn stand(service: &Service, election: &str) -> Result<(Campaign, Receiver<Instant>), Failure> {
     let (sender, receiver) = channel();
     let handler: Handler = Box::new(move |event| {
         if let Event::Status(_, status) = event
@@ -73,12 +148,12 @@ fn stand(service: &Service) -> Result<(Campaign, Receiver<Instant>), Failure> {
             let _ = sender.send(Instant::now());
         }
     });
-    Ok((service.campaign("bench", &CampaignOptions::new(), Some(handler))?, receiver))
+    Ok((service.campaign(election, &CampaignOptions::new(), Some(handler))?, receiver))
 }
 
 fn campaign_and_resign(service: &Service) -> Result<(Duration, Duration, Duration), Failure> {
     let start = Instant::now();
-    let (campaign, elected) = stand(service)?;
+    let (campaign, elected) = stand(service, "bench")?;
     let won = elected.recv_timeout(WAIT)? - start;
     let start = Instant::now();
     for _ in 0..1000 {
@@ -91,9 +166,9 @@ fn campaign_and_resign(service: &Service) -> Result<(Duration, Duration, Duratio
 }
 
 fn hand_over(a: &Service, b: &Service) -> Result<Duration, Failure> {
-    let (leader, elected) = stand(a)?;
+    let (leader, elected) = stand(a, "bench")?;
     elected.recv_timeout(WAIT)?;
-    let (follower, elected) = stand(b)?;
+    let (follower, elected) = stand(b, "bench")?;
     std::thread::park_timeout(Duration::from_millis(10));
     let start = Instant::now();
     leader.resign(WAIT)?;
