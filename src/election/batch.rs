@@ -48,6 +48,11 @@ impl Batch {
         self.queue.len() < before
     }
 
+    /// Takes back all that has not been sent.
+    pub(crate) fn drain(&mut self) -> VecDeque<Part> {
+        std::mem::take(&mut self.queue)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

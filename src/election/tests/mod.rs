@@ -15,6 +15,7 @@
 
 mod check;
 mod etcd;
+mod exits;
 mod faults;
 mod story;
 mod watching;
