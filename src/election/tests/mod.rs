@@ -17,6 +17,7 @@ mod check;
 mod etcd;
 mod exits;
 mod faults;
+mod session;
 mod story;
 mod watching;
 mod wire;
