@@ -400,9 +400,7 @@ impl Core {
                 }
             }
             Err(error) if count > 1 && !error.failure.is_transient() => {
-                if matches!(error.failure, Failure::TooManyOps | Failure::TooLarge) {
-                    self.batch.shrink(count);
-                }
+                self.batch.refused(&group, error.failure);
                 self.log(Level::Debug, format!("{count} requests were refused together, sending them singly: {error}"));
                 let alone = error.failure != Failure::TooManyOps;
                 for part in group {

@@ -13,6 +13,7 @@
 
 #![allow(dead_code, reason = "some tools of the world wait for their tests")]
 
+mod batching;
 mod check;
 mod etcd;
 mod exits;
