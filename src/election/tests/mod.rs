@@ -16,6 +16,8 @@
 mod check;
 mod etcd;
 mod faults;
+mod go_bugs;
+mod m3_bugs;
 mod story;
 mod watching;
 mod wire;
