@@ -90,6 +90,15 @@ impl Core {
         }
     }
 
+    /// What observers were told is of another cluster.
+    pub(super) fn forget_leaders(&mut self) {
+        for observer in self.observers.values_mut() {
+            observer.leader = None;
+            observer.revision = 0;
+            observer.connected = None;
+        }
+    }
+
     /// What observers (of this election only, or all) know is only the last state known from now on.
     pub(super) fn tell_disconnected(&mut self, only: Option<&str>, reason: Code, message: &str) {
         let concerned = |observer: &Observer| {
@@ -100,7 +109,7 @@ impl Core {
         ids.sort_unstable();
         for id in ids {
             let Some(observer) = self.observers.get_mut(&id) else { continue };
-            if self.elections.get(&observer.election).is_some_and(|election| election.mirror.is_synced()) {
+            if self.elections.get(&observer.election).is_some_and(|election| election.mirror.is_complete()) {
                 continue;
             }
             let observation = observer.tell(self.cluster_id, false, reason, message);
