@@ -1,0 +1,14 @@
+//! Connecting to a real etcd safely: TLS, client certificates, users and their permissions, addresses.
+//! All by the public API, as a program would: what it is told, how soon, and what an election makes of it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod endpoints;
+mod files;
+mod mutual_tls;
+mod passwords;
+mod permissions;
+mod stage;
+mod tls;
+mod tokens;
