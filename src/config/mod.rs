@@ -132,7 +132,7 @@ impl std::fmt::Debug for ServiceOptions {
 pub const SERVICE: &[OptionRow<ServiceOptions>] = &[
     OptionRow {
         name: "endpoints",
-        range: "`http://host:port`, `https://host:port` or `host:port`, several with commas; or `memory://NAME` alone",
+        range: "`http://host:port`, `https://host:port`, `host:port` or `unix:///path`, several with commas; or `memory://NAME` alone",
         default: "http://127.0.0.1:2379",
         doc: "The members of one etcd cluster. One is used at a time; when it fails, the next. `host:port` is https when a TLS option is set, else http. `memory://NAME` needs no server: services of this process that name the same NAME share an in-process store.",
         set: |o, v| parse::endpoints(v).map(|v| o.endpoints = v),

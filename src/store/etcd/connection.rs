@@ -48,7 +48,7 @@ pub(super) fn transport(config: &EtcdConfig, endpoint: &Endpoint) -> Result<Tran
     if endpoint.tls {
         let tls = tls::client_config(config)?;
         transport = transport.tls_config(tls).map_err(|error| {
-            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let reason = tls::misfit(config, &error);
             StoreError::new(Failure::Refused, format!("{}: TLS options do not fit: {reason}", endpoint.url))
         })?;
     }
@@ -150,12 +150,11 @@ impl Connection {
         Ok(())
     }
 
-    /// As `renew_token`, for a watch that could not be created. Says whether trying again makes sense.
+    /// As `renew_token`, for a watch that could not be created. False: so many fresh tokens were refused in a row that
+    /// it is worth an error. Even then the token is renewed: the next watch, some time later, may find it accepted.
     pub(super) async fn renew_watch_token(&self, refused: u64) -> Result<bool, Problem> {
-        if self.watch_renewals.fetch_add(1, Ordering::AcqRel) >= MAX_WATCH_RENEWALS {
-            return Ok(false);
-        }
-        self.renew_token(refused).await.map(|()| true)
+        let renewals = self.watch_renewals.fetch_add(1, Ordering::AcqRel);
+        self.renew_token(refused).await.map(|()| renewals < MAX_WATCH_RENEWALS)
     }
 
     pub(super) fn watch_created(&self) {
