@@ -68,7 +68,7 @@ fn an_unusable_client_certificate_or_key_is_named_with_its_option() {
         (certificate, &locked_rsa, ["key_file", &locked_rsa, "the key is encrypted"]),
         (certificate, certificate, ["key_file", certificate, "no key in PEM form"]),
         // Each is fine, but they are not a pair.
-        (certificate, text(&pki.server.key), ["key_file", "cert_file", "belong"]),
+        (certificate, text(&pki.server.key), ["key_file", "cert_file", "do not belong together"]),
     ] {
         let error = refused(&[ENDPOINT, ("cert_file", cert_file), ("key_file", key_file)]);
         assert_says(&error, Code::InvalidValue, &words);

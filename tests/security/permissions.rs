@@ -3,7 +3,7 @@
 use tenure::{Code, Service, State};
 
 use crate::stage::{BASE, Candidate, LIMIT, Onlooker, Rival};
-use crate::stage::{assert_says, follow, lead, on_each_version, open, wait_for_candidates};
+use crate::stage::{assert_says, follow, lead, on_each_version, open, wait_for_candidates, wait_for_no_keys};
 use crate::support::{Server, Version};
 
 fn server(version: Version) -> Server {
@@ -69,15 +69,19 @@ fn a_leader_whose_permission_is_taken_away_leaves_no_ghost() {
         let server = server(version);
         server.allow("ann", "readwrite", BASE);
         let service = open_as_ann(&server, "2s");
-        let leader = lead(&service, "taken", &[]);
+        let (leader, other) = (lead(&service, "taken", &[]), lead(&service, "other", &[]));
         server.forbid("ann", BASE);
         let error = leader.campaign.proclaim(b"mine", LIMIT).unwrap_err();
         assert_says(&error, Code::PermissionDenied, &[&server.endpoint()]);
         // It may neither delete its key nor end its lease: it waits until etcd has ended that.
         leader.campaign.resign(LIMIT).unwrap();
         assert!(!leader.campaign.is_leader());
-        leader.until(State::Closed);
-        assert_eq!(server.etcdctl(&["get", "--prefix", BASE]), "");
+        leader.expect(State::Follower);
+        leader.expect(State::Closed);
+        // Their lease was the same.
+        other.expect_loss(Code::PermissionDenied);
+        other.expect(State::Closed);
+        wait_for_no_keys(&server);
     });
 }
 
@@ -107,23 +111,48 @@ fn permission_on_some_elections_is_enough_for_these() {
     on_each_version(|version| {
         let server = server(version);
         server.allow("ann", "readwrite", &format!("{BASE}mine-"));
+        server.allow("ann", "readwrite", &format!("{BASE}exact/"));
         let service = open_as_ann(&server, "10s");
-        let names: Vec<String> = (0..MANY).map(|number| format!("mine-{number}")).collect();
-        let rival = Rival::stand(&server, "mine-0", 60);
-        let follower = follow(&service, "mine-0");
-        let leaders: Vec<Candidate> = names[1..].iter().map(|name| lead(&service, name, &[])).collect();
-        let forbidden = Candidate::stand(&service, "theirs", &[]);
-        forbidden.expect(State::Follower);
-        forbidden.expect_loss(Code::PermissionDenied);
+        let rival = Rival::stand(&server, "exact", 60);
+        let follower = follow(&service, "exact");
+        let stand = |number: usize| Candidate::stand(&service, &format!("mine-{number}"), &[]);
+        let leaders: Vec<Candidate> = (0..MANY).map(stand).collect();
+        for leader in &leaders {
+            leader.expect(State::Follower);
+            leader.expect(State::Leader);
+        }
         rival.die();
         follower.expect(State::Leader);
-        // Each is watched, though by a watch of its own.
-        server.etcdctl(&["del", "--prefix", &format!("{BASE}mine-7/")]);
-        leaders[6].expect_loss(Code::KeyDeleted);
-        for leader in leaders.iter().filter(|leader| leader.campaign.election().as_ref() != "mine-7") {
-            leader.expect_silence();
-            assert!(leader.campaign.is_leader());
+        // The last ones could only be watched by the shared watch, and that was refused.
+        let (last, others) = leaders.split_last().unwrap();
+        server.etcdctl(&["del", "--prefix", &format!("{BASE}{}/", last.campaign.election())]);
+        last.expect_loss(Code::KeyDeleted);
+        for other in others {
+            other.expect_silence();
+            assert!(other.campaign.is_leader());
         }
         service.close(LIMIT).unwrap();
     });
+}
+
+/// Up to 3.5 etcd doesn't look at permissions inside nested transactions.
+#[test]
+fn what_is_forbidden_spoils_nothing_that_travels_with_it() {
+    for version in [Version::V36, Version::V37] {
+        let server = server(version);
+        server.allow("ann", "readwrite", &format!("{BASE}mine-"));
+        let service = open_as_ann(&server, "10s");
+        let stand = |number: usize| {
+            let name = if number % 10 == 5 { "theirs" } else { "mine" };
+            Candidate::stand(&service, &format!("{name}-{number}"), &[])
+        };
+        for (number, candidate) in (0..MANY).map(stand).collect::<Vec<_>>().iter().enumerate() {
+            candidate.expect(State::Follower);
+            if number % 10 == 5 {
+                candidate.expect_loss(Code::PermissionDenied);
+            } else {
+                candidate.expect(State::Leader);
+            }
+        }
+    }
 }

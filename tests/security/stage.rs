@@ -145,6 +145,14 @@ pub(crate) fn wait_for_candidates(service: &Service, election: &str, count: usiz
     }
 }
 
+/// Nothing is left of any election.
+pub(crate) fn wait_for_no_keys(server: &Server) {
+    let deadline = Instant::now() + LIMIT;
+    while !server.etcdctl(&["get", "--prefix", BASE]).is_empty() {
+        assert!(Instant::now() < deadline, "a key was left behind");
+    }
+}
+
 /// An observer of ours with what it saw.
 pub(crate) struct Onlooker {
     _observer: Observer,

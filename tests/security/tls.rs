@@ -80,14 +80,15 @@ fn a_server_whose_certificate_has_expired_is_refused() {
 
 #[test]
 fn http_and_https_taken_for_each_other_are_told_apart() {
-    let pki = Pki::new();
-    let (plain, secure) = (Server::builder().start(), server(&pki, &pki.server));
-    let endpoint = plain.endpoint().replace("http:", "https:");
-    let error = refused(&[("endpoints", &endpoint)]);
-    assert_says(&error, Code::Tls, &[&endpoint, "http endpoint"]);
-    let endpoint = secure.endpoint().replace("https:", "http:");
-    let error = refused(&[("endpoints", &endpoint)]);
-    assert_says(&error, Code::Unavailable, &[&endpoint, "it may be an https endpoint"]);
+    on_each_version(|version| {
+        let pki = Pki::new();
+        let plain = Server::start(version);
+        let secure = Server::builder().version(version).tls(&pki, &pki.server).start();
+        let endpoint = plain.endpoint().replace("http:", "https:");
+        assert_says(&refused(&[("endpoints", &endpoint)]), Code::Tls, &[&endpoint, "http endpoint"]);
+        let endpoint = secure.endpoint().replace("https:", "http:");
+        assert_says(&refused(&[("endpoints", &endpoint)]), Code::Unavailable, &[&endpoint, "https endpoint"]);
+    });
 }
 
 #[test]
