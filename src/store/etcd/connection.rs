@@ -1,5 +1,6 @@
 //! One connection to one member: the transport, the clients on it, and the token of the user.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 use tonic::transport::Endpoint as Transport;
 
 use super::endpoint::Endpoint;
-use super::failure::{Advice, Problem, is_answer};
+use super::failure::{Advice, Problem, is_answer, is_io};
 use super::lease::KeepAlives;
 use super::{EtcdConfig, tls};
 use crate::store::{Failure, Header, StoreError};
@@ -68,7 +69,14 @@ impl Connection {
     pub(super) async fn open(config: &EtcdConfig, endpoint: &Endpoint, generation: u64) -> Result<Self, Problem> {
         let transport =
             transport(config, endpoint).map_err(|error| Problem::new(Failure::Tls, Advice::Leave, error.message))?;
-        let channel = transport.connect().await.map_err(|error| Problem::not_connected(&error))?;
+        let channel = transport.connect().await.map_err(|error| {
+            let mut problem = Problem::not_connected(&error);
+            // Or a server that ended just now: not certain enough to call it a failure of TLS.
+            if endpoint.tls && is_io(&error, ErrorKind::ConnectionReset) {
+                problem.reason.push_str(", it may be an http endpoint");
+            }
+            problem
+        })?;
         let options = ConnectOptions::new().with_require_leader(true);
         let client = Client::from_channel(Channel::Tonic(channel), Some(options)).await?;
         let user = config.username.clone().map(|name| (name, config.password.clone().unwrap_or_default()));
