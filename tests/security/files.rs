@@ -1,7 +1,7 @@
 //! Certificate files that are missing or hold nothing usable: said at opening, with the option's name.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use tenure::Code;
 
@@ -20,7 +20,7 @@ impl Files {
     }
 }
 
-fn text(path: &PathBuf) -> &str {
+fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -72,6 +72,22 @@ fn an_unusable_client_certificate_or_key_is_named_with_its_option() {
     ] {
         let error = refused(&[ENDPOINT, ("cert_file", cert_file), ("key_file", key_file)]);
         assert_says(&error, Code::InvalidValue, &words);
+    }
+}
+
+#[test]
+fn a_server_name_that_no_certificate_can_hold_is_named() {
+    for name in ["no name", "-", "a..b"] {
+        assert_says(&refused(&[ENDPOINT, ("server_name", name)]), Code::InvalidValue, &["server_name"]);
+    }
+}
+
+#[test]
+fn tls_options_have_no_place_where_there_is_no_tls() {
+    let pki = Pki::new();
+    for endpoint in ["http://127.0.0.1:1", "unix:///nowhere", "127.0.0.1:1,http://127.0.0.1:2", "memory://files"] {
+        let error = refused(&[("endpoints", endpoint), ("ca_file", text(&pki.authority.certificate))]);
+        assert_says(&error, Code::InvalidValue, &["endpoint"]);
     }
 }
 

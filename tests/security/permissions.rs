@@ -103,6 +103,27 @@ fn a_candidate_that_rejoins_leads_when_permission_is_given_back() {
     assert!(leader.until(State::Leader).token > token);
 }
 
+/// A candidate that can't see the queue would never learn that it is its turn, and hold up all behind it.
+#[test]
+fn a_follower_that_may_not_look_any_more_leaves_the_queue() {
+    on_each_version(|version| {
+        let server = server(version);
+        server.allow("ann", "readwrite", BASE);
+        let service = open_as_ann(&server, "60s");
+        let rival = Rival::stand(&server, "blind", 600);
+        let follower = Candidate::stand(&service, "blind", &[("rejoin", "true")]);
+        follower.expect(State::Follower);
+        wait_for_candidates(&service, "blind", 2);
+        server.forbid("ann", BASE);
+        server.restart();
+        follower.expect_loss(Code::PermissionDenied);
+        rival.die();
+        // Now its key can be deleted, and it stands anew.
+        server.allow("ann", "readwrite", BASE);
+        follower.until(State::Leader);
+    });
+}
+
 /// So many elections share one watch on the service's prefix, where that is allowed.
 const MANY: usize = 40;
 

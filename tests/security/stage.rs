@@ -1,6 +1,5 @@
 //! Who plays in these tests: services, candidates and observers of ours, and rivals that `etcdctl` plants.
 //! Whoever waits here waits for an event, and fails when it has not come by `LIMIT`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;

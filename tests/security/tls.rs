@@ -1,10 +1,12 @@
 //! TLS: which servers are believed, which are not, and what is said about those.
 
+use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use tenure::{Code, State};
 
-use crate::stage::{Candidate, Settings, assert_says, hold_elections, lead, on_each_version, open, refused};
+use crate::stage::{Settings, assert_says, hold_elections, lead, on_each_version, open, refused};
 use crate::support::{Identity, Pki, Server};
 
 fn server(pki: &Pki, identity: &Identity) -> Server {
@@ -70,6 +72,16 @@ fn a_server_of_an_unknown_authority_is_refused() {
 }
 
 #[test]
+fn each_authority_of_a_bundle_is_believed() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let bundle = [fs::read(&pki.authority.certificate).unwrap(), fs::read(&other.authority.certificate).unwrap()];
+    fs::write(&pki.authority.certificate, bundle.concat()).unwrap();
+    for server in [server(&pki, &pki.server), server(&other, &other.server)] {
+        open(&[("endpoints", &server.endpoint()), ("ca_file", text(&pki.authority.certificate))]);
+    }
+}
+
+#[test]
 fn a_server_whose_certificate_has_expired_is_refused() {
     let pki = Pki::new();
     let server = server(&pki, &pki.expired_server);
@@ -85,7 +97,10 @@ fn http_and_https_taken_for_each_other_are_told_apart() {
         let plain = Server::start(version);
         let secure = Server::builder().version(version).tls(&pki, &pki.server).start();
         let endpoint = plain.endpoint().replace("http:", "https:");
-        assert_says(&refused(&[("endpoints", &endpoint)]), Code::Tls, &[&endpoint, "http endpoint"]);
+        let error = refused(&[("endpoints", &endpoint)]);
+        // Up to 3.5 the server may reset the connection, as one does that ends.
+        let code = if error.message().contains("reset") { Code::Unavailable } else { Code::Tls };
+        assert_says(&error, code, &[&endpoint, "http endpoint"]);
         let endpoint = secure.endpoint().replace("https:", "http:");
         assert_says(&refused(&[("endpoints", &endpoint)]), Code::Unavailable, &[&endpoint, "https endpoint"]);
     });
@@ -98,18 +113,17 @@ fn a_certificate_gone_bad_is_named_when_the_session_is_lost() {
     let ca_file = text(&pki.authority.certificate);
     let service = open(&[("endpoints", &server.endpoint()), ("ca_file", ca_file), ("ttl", "2s")]);
     let leader = lead(&service, "expiry", &[("rejoin", "true")]);
-    let (good, good_key) = (std::fs::read(&pki.server.certificate).unwrap(), std::fs::read(&pki.server.key).unwrap());
+    let (good, good_key) = (fs::read(&pki.server.certificate).unwrap(), fs::read(&pki.server.key).unwrap());
     server.kill();
-    std::fs::copy(&pki.expired_server.certificate, &pki.server.certificate).unwrap();
-    std::fs::copy(&pki.expired_server.key, &pki.server.key).unwrap();
+    fs::copy(&pki.expired_server.certificate, &pki.server.certificate).unwrap();
+    fs::copy(&pki.expired_server.key, &pki.server.key).unwrap();
     server.restart();
     let loss = leader.expect_loss(Code::SessionExpired);
     assert!(loss.message.contains("expired"), "{loss:?}");
-    let error = service.leader("expiry", std::time::Duration::from_secs(2)).unwrap_err();
+    let error = service.leader("expiry", Duration::from_secs(2)).unwrap_err();
     assert_says(&error, Code::Tls, &["its certificate has expired"]);
-    std::fs::write(&pki.server.certificate, good).unwrap();
-    std::fs::write(&pki.server.key, good_key).unwrap();
+    fs::write(&pki.server.certificate, good).unwrap();
+    fs::write(&pki.server.key, good_key).unwrap();
     server.restart();
-    let follower: &Candidate = &leader;
-    follower.until(State::Leader);
+    leader.until(State::Leader);
 }
