@@ -22,6 +22,8 @@ pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// The longest name of an election, service or environment, or prefix, in bytes.
 pub const MAX_NAME_BYTES: usize = 1024;
 
+const DEFAULT_ROOT: &str = "_ld";
+
 /// The scheme of the in-process store: `memory://NAME`.
 pub const MEMORY_SCHEME: &str = "memory://";
 
@@ -96,7 +98,7 @@ impl Default for ServiceOptions {
     fn default() -> Self {
         ServiceOptions {
             endpoints: vec!["http://127.0.0.1:2379".into()],
-            root: "_ld".into(),
+            root: DEFAULT_ROOT.into(),
             environment: String::new(),
             service: String::new(),
             prefix: None,
@@ -132,7 +134,7 @@ impl std::fmt::Debug for ServiceOptions {
 pub const SERVICE: &[OptionRow<ServiceOptions>] = &[
     OptionRow {
         name: "endpoints",
-        range: "`http://host:port`, `https://host:port` or `host:port`, several with commas; or `memory://NAME` alone",
+        range: "`http://host:port`, `https://host:port`, `host:port` or `unix:///path`, several with commas; or `memory://NAME` alone",
         default: "http://127.0.0.1:2379",
         doc: "The members of one etcd cluster. One is used at a time; when it fails, the next. `host:port` is https when a TLS option is set, else http. `memory://NAME` needs no server: services of this process that name the same NAME share an in-process store.",
         set: |o, v| parse::endpoints(v).map(|v| o.endpoints = v),
@@ -140,7 +142,7 @@ pub const SERVICE: &[OptionRow<ServiceOptions>] = &[
     OptionRow {
         name: "root",
         range: "a name",
-        default: "_ld",
+        default: DEFAULT_ROOT,
         doc: "First part of every key, as in M3's leader package.",
         set: |o, v| parse::name(v).map(|()| o.root = v.into()),
     },
@@ -301,9 +303,9 @@ impl ServiceOptions {
     /// [`Code::InvalidValue`], naming the options.
     pub fn check(&self) -> Result<(), Error> {
         let fail = |message: &str| Err(Error::new(Code::InvalidValue, message));
-        let layout = !self.service.is_empty() || !self.environment.is_empty();
+        let layout = !self.service.is_empty() || !self.environment.is_empty() || self.root != DEFAULT_ROOT;
         if self.prefix.is_some() && layout {
-            return fail("options `prefix` and `service`: set one of them; `prefix` takes the place of the others");
+            return fail("option `prefix`: it takes the place of `root`, `environment` and `service`; leave those out");
         }
         if self.prefix.is_none() && self.service.is_empty() {
             return fail("option `service`: must be set (or `prefix`, to reach elections outside M3's layout)");

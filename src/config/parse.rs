@@ -146,18 +146,23 @@ pub(super) fn endpoints(text: &str) -> Result<Vec<String>, String> {
 }
 
 fn endpoint_of(endpoint: &str) -> Result<String, String> {
+    // Before any error that shows the text, since it may hold a password.
+    if endpoint.contains('@') {
+        return Err("credentials don't belong in an endpoint; use `username` and `password`".into());
+    }
     let host = match endpoint.split_once("://") {
         Some(("http" | "https" | "unix", rest)) => rest,
         Some((scheme, _)) => {
-            return Err(format!("`{}`: the scheme `{}` is unknown; use http or https", shown(endpoint), shown(scheme)));
+            return Err(format!(
+                "`{}`: the scheme `{}` is unknown; use http, https or unix",
+                shown(endpoint),
+                shown(scheme)
+            ));
         }
         None => endpoint,
     };
     if endpoint.starts_with("unix://") {
         return Ok(endpoint.to_owned());
-    }
-    if host.contains('@') {
-        return Err("credentials don't belong in an endpoint; use `username` and `password`".into());
     }
     let bad = || format!("`{}` is not host:port", shown(endpoint));
     let (name, port) = host.trim_end_matches('/').rsplit_once(':').ok_or_else(bad)?;

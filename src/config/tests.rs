@@ -38,6 +38,85 @@ fn ranges_include_their_ends() {
     }
 }
 
+/// The lowest and highest that each option takes, and what is just outside.
+#[test]
+fn every_option_takes_exactly_its_range() {
+    let (long, longer) = ("x".repeat(MAX_NAME_BYTES), "x".repeat(MAX_NAME_BYTES + 1));
+    let (large, larger) = ("x".repeat(MAX_VALUE_BYTES), "x".repeat(MAX_VALUE_BYTES + 1));
+    let names: (&[&str], &[&str]) = (&["a", "a/b", "ä b", &long], &["", "/", "a/", "/a", "a//b", "a\0", &longer]);
+    let texts: (&[&str], &[&str]) = (&["a", " ", "ä"], &[""]);
+    let durations: (&[&str], &[&str]) = (&["10ms", "5m", "300s", "300000ms"], &["0", "9ms", "300001ms", "6m", "5M"]);
+    let booleans: (&[&str], &[&str]) = (&["true", "false"], &["", "True", "yes", "1", "true "]);
+    let rows: &[(&str, &[&str], &[&str])] = &[
+        ("endpoints", &["a:1", "a:65535", "unix:///a", "memory://a"], &["a:0", "a:65536", "memory://", "unixs:///a"]),
+        ("root", names.0, names.1),
+        ("environment", &["", "a", "a/b", &long], &["/", "a/", "a\0", &longer]),
+        ("service", names.0, names.1),
+        ("prefix", &["", "/", "a//b/", &long], &["a\0", &longer]),
+        ("ttl", &["2s", "2000ms", "24h", "1440m"], &["0", "1s", "1999ms", "2001ms", "86401s", "25h"]),
+        ("username", texts.0, texts.1),
+        ("password", texts.0, texts.1),
+        ("ca_file", texts.0, texts.1),
+        ("cert_file", texts.0, texts.1),
+        ("key_file", texts.0, texts.1),
+        ("server_name", texts.0, texts.1),
+        ("dial_timeout", durations.0, durations.1),
+        ("call_timeout", durations.0, durations.1),
+        ("open_offline", booleans.0, booleans.1),
+        ("value", &["", "a", &large], &[&larger]),
+        ("events", &["callback", "pull"], &["", "Pull", "push"]),
+        ("log_level", &["off", "error", "warn", "info", "debug"], &["", "trace", "DEBUG"]),
+    ];
+    assert!(rows.iter().map(|row| row.0).eq(SERVICE.iter().map(|row| row.name)), "an option without a row here");
+    for (name, good, bad) in rows {
+        for value in *good {
+            ServiceOptions::new().set(name, value).unwrap();
+        }
+        bad.iter().for_each(|value| drop(refused(name, value)));
+    }
+}
+
+#[test]
+fn every_option_of_a_campaign_takes_exactly_its_range() {
+    let (large, larger) = ("x".repeat(MAX_VALUE_BYTES), "x".repeat(MAX_VALUE_BYTES + 1));
+    let rows: &[(&str, &[&str], &[&str])] = &[
+        ("value", &["", &large], &[&larger]),
+        ("rejoin", &["true", "false"], &["", "on"]),
+        ("at_risk", &["true", "false"], &["", "on"]),
+        ("step_down_margin", &["0", "1ms", "8h"], &["", "1", "-1s"]),
+        ("wait_limit", &["0", "1ms", "24h"], &["", "86401s", "25h"]),
+    ];
+    assert!(rows.iter().map(|row| row.0).eq(CAMPAIGN.iter().map(|row| row.name)), "an option without a row here");
+    for (name, good, bad) in rows {
+        for value in *good {
+            CampaignOptions::new().set(name, value).unwrap();
+        }
+        for value in *bad {
+            let error = CampaignOptions::new().set(name, value).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidValue);
+            assert!(error.message().starts_with(&format!("option `{name}`: ")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_value_changes_nothing() {
+    let mut options = ServiceOptions::new();
+    options.set("ttl", "7s").unwrap().set("endpoints", "a:1").unwrap().set("service", "kept").unwrap();
+    for (name, bad) in [("ttl", "1s"), ("endpoints", "a:1,b:0"), ("service", "/")] {
+        options.set(name, bad).unwrap_err();
+    }
+    assert_eq!((options.ttl, options.endpoints.as_slice()), (Duration::from_secs(7), &["a:1".to_owned()][..]));
+    assert!(matches!(options.namespace(), Namespace::Layout { service, .. } if service == "kept"));
+}
+
+#[test]
+fn no_error_repeats_a_password() {
+    for endpoint in ["http://u:hunter2@a:1", "u:hunter2@a:1", "ftp://u:hunter2@a:1", "a:1,unix://u:hunter2@/a"] {
+        assert!(!refused("endpoints", endpoint).contains("hunter2"), "{endpoint}");
+    }
+}
+
 #[test]
 fn an_unknown_option_is_not_an_invalid_value() {
     let error = ServiceOptions::new().set("tll", "5s").unwrap_err();
@@ -101,8 +180,20 @@ fn contradictions_are_found_when_opening() {
     assert!(check(&[("service", "a"), ("cert_file", "c")]).unwrap_err().contains("`key_file`"));
     check(&[("service", "a"), ("endpoints", "https://a:1")]).unwrap();
     assert!(check(&[("service", "a"), ("ca_file", "c")]).unwrap_err().contains("unencrypted"));
+    for tls in [&[("ca_file", "c")][..], &[("server_name", "n")], &[("cert_file", "c"), ("key_file", "k")]] {
+        let mixed = ("endpoints", "https://a:1,http://b:1");
+        assert!(check(&[&[("service", "a"), mixed], tls].concat()).unwrap_err().contains("`endpoints`"), "{tls:?}");
+        let memory = ("endpoints", "memory://x");
+        assert!(check(&[&[("service", "a"), memory], tls].concat()).unwrap_err().contains("memory://"), "{tls:?}");
+    }
+    assert!(check(&[("service", "a"), ("password", "p")]).unwrap_err().contains("`username`"));
+    assert!(check(&[("service", "a"), ("key_file", "k")]).unwrap_err().contains("`cert_file`"));
+    assert!(check(&[("environment", "a")]).unwrap_err().contains("`service`"));
+    for part in ["root", "environment", "service"] {
+        assert!(check(&[(part, "a"), ("prefix", "b/")]).unwrap_err().contains("`prefix`"), "{part}");
+    }
     let memory = ("endpoints", "memory://x");
-    assert!(check(&[("service", "a"), memory, ("ca_file", "c")]).unwrap_err().contains("memory://"));
+    assert!(check(&[("service", "a"), memory, ("username", "u"), ("password", "p")]).unwrap_err().contains("no user"));
     check(&[("service", "a"), memory]).unwrap();
     check(&[("prefix", "")]).unwrap();
 }
@@ -112,7 +203,9 @@ fn a_margin_must_leave_time_to_renew() {
     let mut options = CampaignOptions::new();
     options.set("step_down_margin", "2s").unwrap();
     options.check(Duration::from_secs(6)).unwrap();
-    assert_eq!(options.check(Duration::from_secs(5)).unwrap_err().code(), Code::InvalidValue);
+    let error = options.check(Duration::from_secs(5)).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidValue);
+    assert!(error.message().contains("`step_down_margin`"), "{error}");
 }
 
 #[test]

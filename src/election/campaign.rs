@@ -329,6 +329,14 @@ impl Core {
         }
     }
 
+    /// The queue may not be seen any more. Who waits in it would never learn of its turn, and hold up all behind it.
+    pub(super) fn may_not_look(&mut self, election: &str, error: &StoreError) {
+        let campaign = self.elections.get(election).and_then(|election| election.campaign);
+        if let Some(id) = campaign.filter(|id| self.campaigns.get(id).is_some_and(Campaign::needs_list)) {
+            self.lose(id, &Error::from(error));
+        }
+    }
+
     /// The watch says which lease a key is on now (0: deleted, or on none), whether or not the mirror is whole.
     pub(super) fn key_changed(&mut self, election: &str, name: &[u8], on: LeaseId, revision: Revision) {
         let Some(id) = self.elections.get(election).and_then(|election| election.campaign) else { return };

@@ -1,5 +1,6 @@
 //! Keeps the mirrors true: one watch stream, on it one watch per election, or a single one on all of the service's
-//! keys when it stands in many elections. Whatever breaks is opened again and read anew; no campaign fails for it.
+//! keys when it stands in many elections. Whatever breaks is opened again and read anew; no campaign fails for it,
+//! unless permission is refused.
 //!
 //! A mirror is whole after a list that was read once its watch was set. A leader that won by its join's answer needs
 //! no list on a service-wide watch: the word of its own key's deletion is enough.
@@ -476,6 +477,9 @@ impl Core {
 
     /// The election can't be watched or listed now.
     fn look_again(&mut self, name: &Arc<str>, error: &StoreError) {
+        if error.failure == Failure::PermissionDenied {
+            self.may_not_look(name, error);
+        }
         self.watch.unlisted.push(name.clone());
         self.list_failed(Some(name), error);
     }

@@ -12,8 +12,10 @@ mod etcd;
 mod process;
 mod resources;
 mod tls;
+mod users;
 mod version;
 
 pub use etcd::{Builder, Server};
+pub use resources::{Folder, Port};
 pub use tls::{Identity, Pki};
 pub use version::Version;

@@ -133,6 +133,20 @@ fn a_refused_watch_on_everything_leaves_one_for_each() {
 }
 
 #[test]
+fn a_follower_that_may_not_look_any_more_leaves_the_queue() {
+    let mut world = World::new();
+    let (leader, heir) = leader_and_heir(&mut world);
+    world.etcd.forbidden = vec![world.prefix("e")];
+    for service in [leader.service, heir.service] {
+        world.break_stream(service);
+    }
+    world.expect_loss(heir, Code::PermissionDenied);
+    world.run(SECOND);
+    // A leader needs no look to know that it leads.
+    assert!(world.is_leader(leader));
+}
+
+#[test]
 fn a_stream_that_broke_while_nothing_was_watched_is_forgotten() {
     for elections in [1, 40] {
         let mut world = World::new();

@@ -1,5 +1,6 @@
 //! One connection to one member: the transport, the clients on it, and the token of the user.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 use tonic::transport::Endpoint as Transport;
 
 use super::endpoint::Endpoint;
-use super::failure::{Advice, Problem, is_answer};
+use super::failure::{Advice, Problem, is_answer, is_io};
 use super::lease::KeepAlives;
 use super::{EtcdConfig, tls};
 use crate::store::{Failure, Header, StoreError};
@@ -48,7 +49,7 @@ pub(super) fn transport(config: &EtcdConfig, endpoint: &Endpoint) -> Result<Tran
     if endpoint.tls {
         let tls = tls::client_config(config)?;
         transport = transport.tls_config(tls).map_err(|error| {
-            let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let reason = tls::misfit(config, &error);
             StoreError::new(Failure::Refused, format!("{}: TLS options do not fit: {reason}", endpoint.url))
         })?;
     }
@@ -68,7 +69,14 @@ impl Connection {
     pub(super) async fn open(config: &EtcdConfig, endpoint: &Endpoint, generation: u64) -> Result<Self, Problem> {
         let transport =
             transport(config, endpoint).map_err(|error| Problem::new(Failure::Tls, Advice::Leave, error.message))?;
-        let channel = transport.connect().await.map_err(|error| Problem::not_connected(&error))?;
+        let channel = transport.connect().await.map_err(|error| {
+            let mut problem = Problem::not_connected(&error);
+            // Or a server that ended just now: not certain enough to call it a failure of TLS.
+            if endpoint.tls && is_io(&error, ErrorKind::ConnectionReset) {
+                problem.reason.push_str(", it may be an http endpoint");
+            }
+            problem
+        })?;
         let options = ConnectOptions::new().with_require_leader(true);
         let client = Client::from_channel(Channel::Tonic(channel), Some(options)).await?;
         let user = config.username.clone().map(|name| (name, config.password.clone().unwrap_or_default()));
@@ -150,12 +158,11 @@ impl Connection {
         Ok(())
     }
 
-    /// As `renew_token`, for a watch that could not be created. Says whether trying again makes sense.
+    /// As `renew_token`, for a watch that could not be created. False: so many fresh tokens were refused in a row that
+    /// it is worth an error. Even then the token is renewed: the next watch, some time later, may find it accepted.
     pub(super) async fn renew_watch_token(&self, refused: u64) -> Result<bool, Problem> {
-        if self.watch_renewals.fetch_add(1, Ordering::AcqRel) >= MAX_WATCH_RENEWALS {
-            return Ok(false);
-        }
-        self.renew_token(refused).await.map(|()| true)
+        let renewals = self.watch_renewals.fetch_add(1, Ordering::AcqRel);
+        self.renew_token(refused).await.map(|()| renewals < MAX_WATCH_RENEWALS)
     }
 
     pub(super) fn watch_created(&self) {

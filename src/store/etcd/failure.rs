@@ -51,8 +51,7 @@ impl Problem {
         if let Some(cause) = chain(error).find_map(|cause| cause.downcast_ref::<TlsError>()) {
             return Problem::new(Failure::Tls, Advice::Leave, tls_reason(cause));
         }
-        let eof = |cause: &io::Error| cause.kind() == io::ErrorKind::UnexpectedEof;
-        if chain(error).filter_map(|cause| cause.downcast_ref()).any(eof) {
+        if is_io(error, io::ErrorKind::UnexpectedEof) {
             let reason = "closed by the server in the TLS handshake, it may be an http endpoint";
             return Problem::new(Failure::Tls, Advice::Leave, reason);
         }
@@ -165,6 +164,11 @@ pub(super) fn sort(code: Code, message: &str) -> (Failure, Advice) {
     }
 }
 
+/// Whether an error of this kind is behind it.
+pub(super) fn is_io(error: &(dyn Error + 'static), kind: io::ErrorKind) -> bool {
+    chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| cause.kind() == kind)
+}
+
 /// The error, its source, that one's source, and so on.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
@@ -203,6 +207,10 @@ fn tls_reason(error: &TlsError) -> String {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied => "it does not accept the client certificate: see cert_file and key_file",
+            // Up to TLS 1.2 there is no alert of its own for a missing one.
+            AlertDescription::HandshakeFailure => {
+                "it broke off the TLS handshake, it may want a client certificate: see cert_file and key_file"
+            }
             _ => "it broke off the TLS handshake",
         },
         TlsError::InvalidMessage(_) => "it does not speak TLS: is this an http endpoint?",

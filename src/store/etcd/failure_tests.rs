@@ -99,7 +99,8 @@ fn tls_failures_say_what_to_do() {
         (TlsError::InvalidCertificate(CertificateError::BadSignature), "not usable"),
         (alert(AlertDescription::CertificateRequired), "set cert_file and key_file"),
         (alert(AlertDescription::BadCertificate), "see cert_file and key_file"),
-        (alert(AlertDescription::HandshakeFailure), "broke off"),
+        (alert(AlertDescription::HandshakeFailure), "may want a client certificate"),
+        (alert(AlertDescription::ProtocolVersion), "broke off"),
         (TlsError::InvalidMessage(rustls::InvalidMessage::InvalidContentType), "is this an http endpoint"),
     ] {
         let shown = error.to_string();

@@ -1,11 +1,12 @@
 //! Certificates and keys from files, checked: what is wrong with them would otherwise show only as a refused
 //! connection, because the layers below skip what they cannot read.
 
+use std::error::Error;
 use std::path::Path;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::EtcdConfig;
@@ -48,6 +49,20 @@ fn identity(cert_file: &Path, key_file: &Path) -> Result<Identity, StoreError> {
         unusable("key_file", key_file, reason)
     })?;
     Ok(Identity::from_pem(certificate, key))
+}
+
+/// What is wrong with options that are fine one by one.
+pub(super) fn misfit(config: &EtcdConfig, error: &tonic::transport::Error) -> String {
+    let Some(cause) = error.source() else { return error.to_string() };
+    match (&config.cert_file, &config.key_file) {
+        (Some(cert), Some(key)) if cause.is::<rustls::Error>() => {
+            let (cert, key) = (cert.display(), key.display());
+            format!("cert_file {cert} and key_file {key} do not belong together ({cause})")
+        }
+        _ if cause.is::<InvalidDnsNameError>() => format!("server_name, or the host, is not a host name ({cause})"),
+        _ if config.ca_file.is_none() => format!("no authorities that the system trusts: set ca_file ({cause})"),
+        _ => cause.to_string(),
+    }
 }
 
 fn certificates(option: &str, file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, StoreError> {

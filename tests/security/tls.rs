@@ -1,0 +1,129 @@
+//! TLS: which servers are believed, which are not, and what is said about those.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tenure::{Code, State};
+
+use crate::stage::{Settings, assert_says, hold_elections, lead, on_each_version, open, refused};
+use crate::support::{Identity, Pki, Server};
+
+fn server(pki: &Pki, identity: &Identity) -> Server {
+    Server::builder().tls(pki, identity).start()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn elections_are_held_over_tls_on_each_version() {
+    on_each_version(|version| {
+        let pki = Pki::new();
+        let server = Server::builder().version(version).tls(&pki, &pki.server).start();
+        hold_elections(&server, &[("endpoints", &server.endpoint()), ("ca_file", text(&pki.authority.certificate))]);
+    });
+}
+
+#[test]
+fn a_server_is_believed_by_each_of_its_names() {
+    let pki = Pki::new();
+    let server = server(&pki, &pki.server);
+    let by_name = server.address().replace("127.0.0.1", "localhost");
+    let ca_file = ("ca_file", text(&pki.authority.certificate));
+    for endpoint in [server.endpoint(), format!("https://{by_name}"), server.address(), by_name] {
+        let service = open(&[("endpoints", &endpoint), ca_file]);
+        lead(&service, "names", &[]).campaign.resign(service.call_timeout()).unwrap();
+    }
+}
+
+#[test]
+fn server_name_takes_the_place_of_the_endpoints_host() {
+    let pki = Pki::new();
+    let server = server(&pki, &pki.misnamed_server);
+    let (endpoint, ca_file) = (server.endpoint(), text(&pki.authority.certificate));
+    let known: Settings = &[("endpoints", &endpoint), ("ca_file", ca_file)];
+    open(&[known, &[("server_name", "elsewhere.example")]].concat());
+    let error = refused(known);
+    assert_says(&error, Code::Tls, &[&endpoint, "its certificate is for another name", "set server_name"]);
+    let error = refused(&[known, &[("server_name", "localhost")]].concat());
+    assert_says(&error, Code::Tls, &[&endpoint, "elsewhere.example"]);
+}
+
+#[test]
+fn a_server_of_an_unknown_authority_is_refused() {
+    let pki = Pki::new();
+    let server = server(&pki, &pki.other_server);
+    let (endpoint, ca_file) = (server.endpoint(), text(&pki.authority.certificate));
+    for settings in [
+        &[("endpoints", endpoint.as_str()), ("ca_file", ca_file)][..],
+        // The authorities that the system trusts.
+        &[("endpoints", endpoint.as_str())],
+        &[("endpoints", endpoint.as_str()), ("open_offline", "true")],
+    ] {
+        assert_says(
+            &refused(settings),
+            Code::Tls,
+            &[&endpoint, "signed by no authority that is trusted", "set ca_file"],
+        );
+    }
+    open(&[("endpoints", &endpoint), ("ca_file", text(&pki.other_authority.certificate))]);
+}
+
+#[test]
+fn each_authority_of_a_bundle_is_believed() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let bundle = [fs::read(&pki.authority.certificate).unwrap(), fs::read(&other.authority.certificate).unwrap()];
+    fs::write(&pki.authority.certificate, bundle.concat()).unwrap();
+    for server in [server(&pki, &pki.server), server(&other, &other.server)] {
+        open(&[("endpoints", &server.endpoint()), ("ca_file", text(&pki.authority.certificate))]);
+    }
+}
+
+#[test]
+fn a_server_whose_certificate_has_expired_is_refused() {
+    let pki = Pki::new();
+    let server = server(&pki, &pki.expired_server);
+    let (endpoint, ca_file) = (server.endpoint(), text(&pki.authority.certificate));
+    let error = refused(&[("endpoints", &endpoint), ("ca_file", ca_file)]);
+    assert_says(&error, Code::Tls, &[&endpoint, "its certificate has expired"]);
+}
+
+#[test]
+fn http_and_https_taken_for_each_other_are_told_apart() {
+    on_each_version(|version| {
+        let pki = Pki::new();
+        let plain = Server::start(version);
+        let secure = Server::builder().version(version).tls(&pki, &pki.server).start();
+        let endpoint = plain.endpoint().replace("http:", "https:");
+        let error = refused(&[("endpoints", &endpoint)]);
+        // Up to 3.5 the server may reset the connection, as one does that ends.
+        let code = if error.message().contains("reset") { Code::Unavailable } else { Code::Tls };
+        assert_says(&error, code, &[&endpoint, "http endpoint"]);
+        let endpoint = secure.endpoint().replace("https:", "http:");
+        assert_says(&refused(&[("endpoints", &endpoint)]), Code::Unavailable, &[&endpoint, "https endpoint"]);
+    });
+}
+
+#[test]
+fn a_certificate_gone_bad_is_named_when_the_session_is_lost() {
+    let pki = Pki::new();
+    let server = server(&pki, &pki.server);
+    let ca_file = text(&pki.authority.certificate);
+    let service = open(&[("endpoints", &server.endpoint()), ("ca_file", ca_file), ("ttl", "2s")]);
+    let leader = lead(&service, "expiry", &[("rejoin", "true")]);
+    let (good, good_key) = (fs::read(&pki.server.certificate).unwrap(), fs::read(&pki.server.key).unwrap());
+    server.kill();
+    fs::copy(&pki.expired_server.certificate, &pki.server.certificate).unwrap();
+    fs::copy(&pki.expired_server.key, &pki.server.key).unwrap();
+    server.restart();
+    let loss = leader.expect_loss(Code::SessionExpired);
+    assert!(loss.message.contains("expired"), "{loss:?}");
+    let error = service.leader("expiry", Duration::from_secs(2)).unwrap_err();
+    assert_says(&error, Code::Tls, &["its certificate has expired"]);
+    fs::write(&pki.server.certificate, good).unwrap();
+    fs::write(&pki.server.key, good_key).unwrap();
+    server.restart();
+    leader.until(State::Leader);
+}
