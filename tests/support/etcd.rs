@@ -160,6 +160,8 @@ impl Server {
             .arg(format!("--initial-advertise-peer-urls={peer}"))
             .arg(format!("--initial-cluster={cluster}"))
             .args(&self.builder.arguments)
+            // etcd takes any variable ETCD_… for an option; this one is ours.
+            .env_remove("ETCD_VERSION")
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         if let Some(tls) = &self.builder.tls {
