@@ -24,26 +24,36 @@ impl Way {
     }
 }
 
-/// Leaves the work of a raft leader to another member than this one.
-fn relieve(cluster: &Cluster, member: usize) {
-    if cluster.leader() == member {
-        cluster.move_leader((member + 1) % 3);
-    }
+fn leads_on_when_its_member_stops(is_raft_leader: bool) {
+    let cluster = Cluster::start(Version::default());
+    let way = Way::to(&cluster);
+    let leader = Candidate::lead(&way.endpoints(), 6);
+    let follower = Candidate::stand(&cluster.endpoints(), 6);
+    eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
+    let (token, member) = (leader.campaign.token(), way.member());
+    cluster.move_leader(if is_raft_leader { member } else { (member + 1) % 3 });
+    let guard = Guard::over(&[&leader, &follower]);
+    cluster.members[member].stop();
+    renewed(&leader);
+    assert_ne!(way.member(), member);
+    cluster.members[member].cont();
+    renewed(&leader);
+    assert_eq!(leader.campaign.token(), token);
+    leader.assert_silent();
+    follower.assert_silent();
+    leader.campaign.resign(LIMIT).unwrap();
+    follower.next(State::Leader);
+    drop(guard);
 }
 
 #[test]
 fn a_leader_leads_on_when_the_member_that_it_talks_to_stops() {
-    let cluster = Cluster::start(Version::default());
-    let way = Way::to(&cluster);
-    let leader = Candidate::lead(&way.endpoints(), 5);
-    let (token, member) = (leader.campaign.token(), way.member());
-    relieve(&cluster, member);
-    cluster.members[member].stop();
-    renewed(&leader);
-    assert_ne!(way.member(), member);
-    assert_eq!(leader.campaign.token(), token);
-    leader.assert_silent();
-    leader.campaign.resign(LIMIT).unwrap();
+    leads_on_when_its_member_stops(false);
+}
+
+#[test]
+fn a_leader_leads_on_when_the_raft_leader_that_it_talks_to_stops() {
+    leads_on_when_its_member_stops(true);
 }
 
 #[test]
@@ -54,7 +64,7 @@ fn a_follower_takes_over_when_the_member_that_it_watches_stops() {
     let follower = Candidate::stand(&way.endpoints(), 5);
     eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
     let member = way.member();
-    relieve(&cluster, member);
+    cluster.move_leader((member + 1) % 3);
     let guard = Guard::over(&[&leader, &follower]);
     cluster.members[member].stop();
     leader.campaign.resign(LIMIT).unwrap();

@@ -117,6 +117,21 @@ fn resigning_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back(
 }
 
 #[test]
+fn closing_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back() {
+    let Site { server, proxy } = site();
+    let leader = Candidate::lead(&proxy.endpoint(), 30);
+    proxy.refuse();
+    proxy.cut();
+    assert_eq!(leader.service.close(Duration::from_millis(300)).unwrap_err().code(), Code::Pending);
+    assert!(!leader.campaign.is_leader());
+    leader.assert_closed();
+    assert_eq!(queue(&server).len(), 1);
+    proxy.heal();
+    leader.service.close(LIMIT).unwrap();
+    assert_eq!(queue(&server), NOBODY);
+}
+
+#[test]
 fn resigning_without_etcd_is_over_with_the_lease_at_the_latest() {
     let Site { server, proxy } = site();
     let leader = Candidate::lead(&proxy.endpoint(), 2);
@@ -128,23 +143,29 @@ fn resigning_without_etcd_is_over_with_the_lease_at_the_latest() {
     eventually("no candidate", || queue(&server).is_empty());
 }
 
-/// A leader whose requests or answers vanish is lost at its deadline, before another is elected.
+/// A leader whose requests or answers vanish is lost at its deadline, before another is elected, and stands behind that
+/// one when the network is back.
 fn steps_down_before_another_leads(direction: Direction) {
     let Site { server, proxy } = site();
-    let cut_off = Candidate::lead(&proxy.endpoint(), 2);
+    let cut_off = Candidate::stand_with(&options(&proxy.endpoint(), 2), &[("rejoin", "true")]);
+    let first = cut_off.next(State::Leader).status.token;
     let other = Candidate::stand(&server.endpoint(), 2);
     let guard = Guard::over(&[&cut_off, &other]);
     renewed(&cut_off);
-    let first = queue(&server)[0];
     let start = boottime_ns();
     proxy.swallow(direction);
     let loss = cut_off.next_loss(Code::SessionExpired);
     assert!(!cut_off.campaign.is_leader());
     assert!(loss.at > start + SECOND / 2, "lost after {} ns: not the deadline", loss.at - start);
+    cut_off.next(State::Follower);
     let led = other.next(State::Leader);
     assert!(led.at > loss.at, "another led {} ns before the loss was told", loss.at - led.at);
     assert!(led.status.token > first);
-    cut_off.assert_closed();
+    proxy.heal();
+    proxy.cut();
+    eventually("two candidates", || queue(&server).len() == 2);
+    other.campaign.resign(LIMIT).unwrap();
+    assert!(cut_off.next(State::Leader).status.token > led.status.token);
     drop(guard);
 }
 

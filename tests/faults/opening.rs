@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tenure::{Code, Service, State};
 
 use crate::candidate::{Candidate, options};
-use crate::support::{Server, Version};
+use crate::support::{Direction, Proxy, Server, Version};
 
 /// Opening fails within the option `dial_timeout`, give or take what a busy machine takes.
 fn assert_unavailable(server: &Server) {
@@ -46,4 +46,19 @@ fn opening_on_a_mute_etcd_fails_in_time_unless_offline_is_allowed() {
     server.stop();
     assert_unavailable(&server);
     stands_until(&server, || server.cont());
+}
+
+#[test]
+fn a_service_opens_past_endpoints_that_are_mute() {
+    let server = Server::start(Version::default());
+    let mute = [Proxy::to(&server), Proxy::to(&server)];
+    mute.iter().for_each(|proxy| proxy.swallow(Direction::ToClient));
+    let endpoints = [mute[0].endpoint(), server.endpoint(), mute[1].endpoint()].join(",");
+    let mut options = options(&endpoints, 2);
+    options.set("dial_timeout", "3s").unwrap();
+    // Which endpoint comes first is by chance.
+    for _ in 0..4 {
+        drop(Service::open(&options).unwrap());
+    }
+    Candidate::stand_with(&options, &[]).next(State::Leader);
 }

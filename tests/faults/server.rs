@@ -27,20 +27,20 @@ fn a_leader_leads_on_when_etcd_is_killed_and_restarted_within_its_lease() {
     drop(guard);
 }
 
-#[test]
-fn all_are_lost_when_etcd_is_away_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
+/// All candidates are lost while the server fails, and one leads when it is back.
+fn all_are_lost_and_one_leads_again(fail: fn(&Server), back: fn(&Server)) {
     let server = Server::start(Version::default());
     let one = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
     let token = one.next(State::Leader).status.token;
     let other = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
     eventually("two candidates", || queue(&server).len() == 2);
     let guard = Guard::over(&[&one, &other]);
-    server.kill();
+    fail(&server);
     for candidate in [&one, &other] {
         candidate.next_loss(Code::SessionExpired);
         candidate.next(State::Follower);
     }
-    server.restart();
+    back(&server);
     eventually("a leader", || one.campaign.is_leader() || other.campaign.is_leader());
     let (first, second) = if one.campaign.is_leader() { (one, other) } else { (other, one) };
     let led = first.next(State::Leader);
@@ -49,6 +49,16 @@ fn all_are_lost_when_etcd_is_away_for_longer_than_the_lease_and_one_leads_when_i
     first.campaign.resign(LIMIT).unwrap();
     assert!(second.next(State::Leader).status.token > led.status.token);
     drop(guard);
+}
+
+#[test]
+fn all_are_lost_when_etcd_is_away_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
+    all_are_lost_and_one_leads_again(Server::kill, Server::restart);
+}
+
+#[test]
+fn all_are_lost_when_etcd_is_mute_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
+    all_are_lost_and_one_leads_again(Server::stop, Server::cont);
 }
 
 #[test]
