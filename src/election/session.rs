@@ -52,6 +52,8 @@ pub(crate) struct Session {
     /// When the last request that gives the lease time was sent, answered or not: until then plus the time to live
     /// the lease may exist.
     last_sent: Nanos,
+    /// How long the last acknowledged request took.
+    round_trip: Nanos,
     /// A renewal is overdue or in doubt.
     pub(crate) at_risk: bool,
     /// Something was noticed after the present request was sent: ask once more when it is answered.
@@ -83,6 +85,7 @@ impl Session {
             call: None,
             grant_unknown: false,
             last_sent: 0,
+            round_trip: 0,
             at_risk: false,
             ask_again: false,
             backoff: Backoff::new(20 * MS, ttl_asked / 6),
@@ -105,15 +108,18 @@ impl Session {
     /// The answer to a grant or renewal sent at `sent`. True if the lease is held, with time left.
     pub(crate) fn acknowledged(&mut self, sent: Nanos, ttl: Nanos, now: Nanos) -> bool {
         self.ttl = ttl;
+        self.round_trip = now - sent;
         self.deadline = self.deadline.max(sent + ttl - ttl / 100 - GUARD);
         self.at_risk = false;
         self.backoff.reset();
         now < self.deadline
     }
 
-    /// How long a renewal may take before it counts as lost: so that several fit into what remains.
+    /// How long a renewal may take before it counts as lost: so that several fit into what remains, or a single one
+    /// on a slow network, where the first on a connection takes two round trips.
     pub(crate) fn patience(&self, call_timeout: Nanos) -> Nanos {
-        (self.ttl / 6).clamp(200 * MS, 2 * SECOND).min(call_timeout)
+        let usual = (self.ttl / 6).clamp(200 * MS, 2 * SECOND);
+        usual.max((3 * self.round_trip).min(self.ttl / 3)).min(call_timeout)
     }
 
     /// The pause before the next renewal: half of what remains, so that one lost renewal leaves time for others.
@@ -185,6 +191,17 @@ mod tests {
         let mut short = Session::new(7, 2 * SECOND);
         short.acknowledged(0, 2 * SECOND, 0);
         assert!(short.renewal_pause(0) + 2 * short.patience(5 * SECOND) < short.deadline);
+    }
+
+    #[test]
+    fn renewals_have_more_time_on_a_slow_network_but_not_past_the_deadline() {
+        let mut session = Session::new(7, 5 * SECOND);
+        session.acknowledged(0, 5 * SECOND, 400 * MS);
+        assert_eq!(session.patience(5 * SECOND), 1200 * MS);
+        session.acknowledged(0, 5 * SECOND, 2 * SECOND);
+        assert!(session.renewal_pause(0) + session.patience(5 * SECOND) < session.deadline);
+        session.acknowledged(0, 5 * SECOND, 10 * MS);
+        assert_eq!(session.patience(5 * SECOND), 5 * SECOND / 6);
     }
 
     #[test]

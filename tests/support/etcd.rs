@@ -152,7 +152,7 @@ impl Server {
         let mut command = process::command(self.builder.version.etcd());
         command
             .arg(format!("--name={}", self.name))
-            .arg(format!("--data-dir={}", self.folder.path().join("data").display()))
+            .arg(format!("--data-dir={}", self.data().display()))
             .args(["--logger=zap", "--log-outputs=stderr"])
             .arg(format!("--listen-client-urls={}", self.endpoint()))
             .arg(format!("--advertise-client-urls={}", self.endpoint()))
@@ -160,6 +160,8 @@ impl Server {
             .arg(format!("--initial-advertise-peer-urls={peer}"))
             .arg(format!("--initial-cluster={cluster}"))
             .args(&self.builder.arguments)
+            // etcd takes any variable ETCD_… for an option; this one is ours.
+            .env_remove("ETCD_VERSION")
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         if let Some(tls) = &self.builder.tls {
@@ -227,6 +229,13 @@ impl Server {
         assert!(self.wait_ready(), "the port of {} is taken\n{}", self.name, self.log_tail());
     }
 
+    /// As [`Server::restart`], with all data lost: the same cluster by its id, as after restoring an older backup.
+    pub fn restart_empty(&self) {
+        self.kill();
+        fs::remove_dir_all(self.data()).unwrap();
+        self.restart();
+    }
+
     /// As [`Server::restart`], but doesn't wait: a member that has no quorum yet would not get ready.
     pub fn respawn(&self) {
         self.kill();
@@ -241,6 +250,10 @@ impl Server {
     /// Everything that the server has logged since its first start.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     fn log_path(&self) -> PathBuf {

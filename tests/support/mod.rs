@@ -8,14 +8,20 @@
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
+mod cluster;
 mod etcd;
 mod process;
+pub mod program;
+mod proxy;
 mod resources;
 mod tls;
 mod users;
 mod version;
 
+pub use cluster::Cluster;
 pub use etcd::{Builder, Server};
+pub use program::Program;
+pub use proxy::{Direction, Proxy};
 pub use resources::{Folder, Port};
 pub use tls::{Identity, Pki};
 pub use version::Version;

@@ -1,0 +1,183 @@
+//! A candidate in this process, its events one by one, and a thread that asks several of them all the time who leads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tenure::{Campaign, CampaignOptions, Code, Event, Service, ServiceOptions, State, Status};
+
+use crate::support::Server;
+use crate::support::program::boottime_ns;
+
+/// For what must happen, on a machine however busy.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// An empty queue.
+pub(crate) const NOBODY: [i64; 0] = [];
+
+pub(crate) const PREFIX: &str = "_ld/faults/default/";
+
+pub(crate) fn options(endpoints: &str, ttl_s: u32) -> ServiceOptions {
+    let mut options = ServiceOptions::new();
+    options.set("endpoints", endpoints).unwrap();
+    options.set("service", "faults").unwrap();
+    options.set("ttl", &format!("{ttl_s}s")).unwrap();
+    options
+}
+
+/// See the module.
+pub(crate) struct Candidate {
+    pub(crate) service: Service,
+    pub(crate) campaign: Arc<Campaign>,
+    events: Receiver<Seen>,
+}
+
+/// An event and when it came, on CLOCK_BOOTTIME.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) at: i64,
+    pub(crate) status: Status,
+}
+
+impl Candidate {
+    /// Stands on a service of its own; has told its first FOLLOWER when this returns.
+    pub(crate) fn stand(endpoints: &str, ttl_s: u32) -> Candidate {
+        Candidate::stand_with(&options(endpoints, ttl_s), &[])
+    }
+
+    pub(crate) fn stand_with(service: &ServiceOptions, campaign: &[(&str, &str)]) -> Candidate {
+        let service = Service::open(service).unwrap();
+        let mut options = CampaignOptions::new();
+        for (name, value) in campaign {
+            options.set(name, value).unwrap();
+        }
+        let (campaign, events) = enter(&service, "", &options);
+        let candidate = Candidate { service, campaign, events };
+        candidate.next(State::Follower);
+        candidate
+    }
+
+    /// Stands and is elected.
+    pub(crate) fn lead(endpoints: &str, ttl_s: u32) -> Candidate {
+        let candidate = Candidate::stand(endpoints, ttl_s);
+        candidate.next(State::Leader);
+        candidate
+    }
+
+    /// The next event, which must be of this state.
+    pub(crate) fn next(&self, state: State) -> Seen {
+        next(&self.events, state)
+    }
+
+    /// The next event, which must be a loss for this reason.
+    pub(crate) fn next_loss(&self, reason: Code) -> Seen {
+        let seen = self.next(State::Error);
+        assert_eq!(seen.status.reason, reason, "{seen:?}");
+        seen
+    }
+
+    /// No event has come since the last one.
+    pub(crate) fn assert_silent(&self) {
+        let seen = self.events.try_recv();
+        assert!(seen.is_err(), "{seen:?}");
+    }
+
+    /// The last event has come: nothing else ever does.
+    pub(crate) fn assert_closed(&self) {
+        self.next(State::Closed);
+        // The handler is dropped after the last event.
+        assert!(self.events.recv_timeout(LIMIT).is_err());
+    }
+}
+
+/// A campaign and its events.
+pub(crate) fn enter(service: &Service, election: &str, options: &CampaignOptions) -> (Arc<Campaign>, Receiver<Seen>) {
+    let (sender, events) = channel();
+    let tell = move |event: &Event| {
+        if let Event::Status(_, status) = event {
+            // The test may be over.
+            let _ = sender.send(Seen { at: boottime_ns(), status: status.clone() });
+        }
+    };
+    (Arc::new(service.campaign(election, options, Some(Box::new(tell))).unwrap()), events)
+}
+
+pub(crate) fn next(events: &Receiver<Seen>, state: State) -> Seen {
+    let seen = events.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("waiting for {state:?}: {error}"));
+    assert_eq!(seen.status.state, state, "{seen:?}");
+    seen
+}
+
+/// Waits for something that no event tells.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Until a renewal is acknowledged that was sent after now.
+pub(crate) fn renewed(candidate: &Candidate) {
+    let end = || boottime_ns() + i64::try_from(candidate.campaign.remaining().as_nanos()).unwrap();
+    // The two clock readings are not quite the same instant; renewals are further apart.
+    let before = end() + 100_000_000;
+    eventually("a renewal", || end() > before);
+}
+
+/// Create revisions of the candidates' keys at the server, in the order of the queue.
+pub(crate) fn queue(server: &Server) -> Vec<i64> {
+    queue_of(server, PREFIX)
+}
+
+pub(crate) fn queue_of(server: &Server, prefix: &str) -> Vec<i64> {
+    let listed = server.etcdctl(&["get", "--prefix", prefix, "--sort-by=CREATE", "--write-out=json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let keys = listed["kvs"].as_array().cloned().unwrap_or_default();
+    keys.iter().map(|key| key["create_revision"].as_i64().unwrap()).collect()
+}
+
+/// Asks campaigns all the time whether they lead.
+pub(crate) struct Guard {
+    is_over: Arc<AtomicBool>,
+    asking: Option<JoinHandle<()>>,
+}
+
+impl Guard {
+    pub(crate) fn over(candidates: &[&Candidate]) -> Guard {
+        let campaigns: Vec<Arc<Campaign>> = candidates.iter().map(|candidate| candidate.campaign.clone()).collect();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = is_over.clone();
+        let asking = thread::spawn(move || {
+            while !over.load(Ordering::Acquire) {
+                assert_one_at_most(&campaigns);
+                thread::park_timeout(Duration::from_micros(500));
+            }
+        });
+        Guard { is_over, asking: Some(asking) }
+    }
+}
+
+/// One that leads before and after another is seen to lead has led at the same time.
+fn assert_one_at_most(campaigns: &[Arc<Campaign>]) {
+    let leading = campaigns.iter().map(|campaign| (campaign, campaign.token())).filter(|(_, token)| *token != 0);
+    for (campaign, token) in leading {
+        let other = campaigns.iter().filter(|other| !Arc::ptr_eq(other, campaign)).find(|other| other.is_leader());
+        let still = campaign.token() == token;
+        assert!(other.is_none() || !still, "two led at once, one with token {token}");
+    }
+}
+
+impl Drop for Guard {
+    /// Fails the test if two led at once.
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        let asked = self.asking.take().map(JoinHandle::join);
+        if !thread::panicking() {
+            asked.unwrap().expect("at most one leads at any instant");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A cluster of three members of which some are stopped or killed, or which loses its quorum.
+
+use tenure::{Code, State};
+
+use crate::candidate::{Candidate, Guard, LIMIT, eventually, options, queue, renewed};
+use crate::support::{Cluster, Proxy, Version};
+
+const REJOIN: &[(&str, &str)] = &[("rejoin", "true")];
+
+/// A candidate's own way to the members, which shows the one that it talks to.
+struct Way(Vec<Proxy>);
+
+impl Way {
+    fn to(cluster: &Cluster) -> Way {
+        Way(cluster.members.iter().map(Proxy::to).collect())
+    }
+
+    fn endpoints(&self) -> String {
+        self.0.iter().map(Proxy::endpoint).collect::<Vec<_>>().join(",")
+    }
+
+    fn member(&self) -> usize {
+        self.0.iter().position(|proxy| proxy.connections() > 0).expect("the candidate talks to a member")
+    }
+}
+
+fn leads_on_when_its_member_stops(is_raft_leader: bool) {
+    let cluster = Cluster::start(Version::default());
+    let way = Way::to(&cluster);
+    let leader = Candidate::lead(&way.endpoints(), 6);
+    let follower = Candidate::stand(&cluster.endpoints(), 6);
+    eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
+    let (token, member) = (leader.campaign.token(), way.member());
+    cluster.move_leader(if is_raft_leader { member } else { (member + 1) % 3 });
+    let guard = Guard::over(&[&leader, &follower]);
+    cluster.members[member].stop();
+    renewed(&leader);
+    assert_ne!(way.member(), member);
+    cluster.members[member].cont();
+    renewed(&leader);
+    assert_eq!(leader.campaign.token(), token);
+    leader.assert_silent();
+    follower.assert_silent();
+    leader.campaign.resign(LIMIT).unwrap();
+    follower.next(State::Leader);
+    drop(guard);
+}
+
+#[test]
+fn a_leader_leads_on_when_the_member_that_it_talks_to_stops() {
+    leads_on_when_its_member_stops(false);
+}
+
+#[test]
+fn a_leader_leads_on_when_the_raft_leader_that_it_talks_to_stops() {
+    leads_on_when_its_member_stops(true);
+}
+
+#[test]
+fn a_follower_takes_over_when_the_member_that_it_watches_stops() {
+    let cluster = Cluster::start(Version::default());
+    let way = Way::to(&cluster);
+    let leader = Candidate::lead(&cluster.endpoints(), 5);
+    let follower = Candidate::stand(&way.endpoints(), 5);
+    eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
+    let member = way.member();
+    cluster.move_leader((member + 1) % 3);
+    let guard = Guard::over(&[&leader, &follower]);
+    cluster.members[member].stop();
+    leader.campaign.resign(LIMIT).unwrap();
+    follower.next(State::Leader);
+    assert_ne!(way.member(), member);
+    drop(guard);
+}
+
+#[test]
+fn a_leader_leads_on_when_the_raft_leader_moves_and_when_it_is_killed() {
+    let cluster = Cluster::start(Version::default());
+    let leader = Candidate::lead(&cluster.endpoints(), 5);
+    let follower = Candidate::stand(&cluster.endpoints(), 5);
+    eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
+    let guard = Guard::over(&[&leader, &follower]);
+    let token = leader.campaign.token();
+    let first = cluster.leader();
+    cluster.move_leader((first + 1) % 3);
+    renewed(&leader);
+    cluster.members[(first + 1) % 3].kill();
+    renewed(&leader);
+    assert_ne!(cluster.leader_seen_by(first), (first + 1) % 3);
+    assert_eq!(leader.campaign.token(), token);
+    leader.assert_silent();
+    follower.assert_silent();
+    leader.campaign.resign(LIMIT).unwrap();
+    assert!(follower.next(State::Leader).status.token > token);
+    drop(guard);
+}
+
+#[test]
+fn a_leader_leads_on_when_the_quorum_is_lost_for_less_than_its_lease() {
+    let cluster = Cluster::start(Version::default());
+    let at_risk: &[(&str, &str)] = &[("at_risk", "true")];
+    let leader = Candidate::stand_with(&options(&cluster.endpoints(), 20), at_risk);
+    let token = leader.next(State::Leader).status.token;
+    let follower = Candidate::stand(&cluster.endpoints(), 20);
+    eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
+    let guard = Guard::over(&[&leader, &follower]);
+    cluster.members[1].kill();
+    cluster.members[2].kill();
+    assert!(leader.next(State::Leader).status.at_risk);
+    cluster.members[1].respawn();
+    cluster.members[2].restart();
+    assert!(!leader.next(State::Leader).status.at_risk);
+    assert_eq!(leader.campaign.token(), token);
+    leader.campaign.resign(LIMIT).unwrap();
+    assert!(follower.next(State::Leader).status.token > token);
+    drop(guard);
+}
+
+#[test]
+fn all_are_lost_when_the_quorum_is_lost_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
+    let cluster = Cluster::start(Version::default());
+    let one = Candidate::stand_with(&options(&cluster.endpoints(), 2), REJOIN);
+    let token = one.next(State::Leader).status.token;
+    let other = Candidate::stand_with(&options(&cluster.endpoints(), 2), REJOIN);
+    eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
+    let guard = Guard::over(&[&one, &other]);
+    cluster.members[1].kill();
+    cluster.members[2].kill();
+    for candidate in [&one, &other] {
+        candidate.next_loss(Code::SessionExpired);
+        candidate.next(State::Follower);
+    }
+    cluster.members[1].respawn();
+    cluster.members[2].restart();
+    eventually("a leader", || one.campaign.is_leader() || other.campaign.is_leader());
+    let (first, second) = if one.campaign.is_leader() { (one, other) } else { (other, one) };
+    let led = first.next(State::Leader).status.token;
+    assert!(led > token);
+    eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
+    second.assert_silent();
+    first.campaign.resign(LIMIT).unwrap();
+    assert!(second.next(State::Leader).status.token > led);
+    drop(guard);
+}
+
+#[test]
+fn leadership_is_handed_over_in_order_while_one_member_after_another_is_killed_and_restarted() {
+    let cluster = Cluster::start(Version::default());
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for position in 1..=4 {
+        candidates.push(Candidate::stand(&cluster.endpoints(), 10));
+        eventually("one candidate more", || queue(&cluster.members[0]).len() == position);
+    }
+    let guard = Guard::over(&candidates.iter().collect::<Vec<_>>());
+    let mut token = candidates[0].next(State::Leader).status.token;
+    for (member, pair) in cluster.members.iter().zip(candidates.windows(2)) {
+        member.kill();
+        pair[0].campaign.resign(LIMIT).unwrap();
+        let led = pair[1].next(State::Leader).status.token;
+        assert!(led > token);
+        token = led;
+        member.restart();
+    }
+    drop(guard);
+}

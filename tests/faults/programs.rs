@@ -1,0 +1,119 @@
+//! Candidates in processes of their own that are killed and stopped.
+
+use crate::candidate::{eventually, queue_of};
+use crate::support::program::{assert_no_overlap, boottime_ns};
+use crate::support::{Program, Server, Version};
+
+const SECOND: i64 = 1_000_000_000;
+
+fn candidate(endpoint: &str, service: &str, ttl_s: i64) -> Program {
+    let ttl = format!("{ttl_s}s");
+    let options = [("endpoints", endpoint), ("service", service), ("ttl", &ttl), ("campaign.at_risk", "true")];
+    Program::start("programs::a_program_tells_what_becomes_of_its_candidacy", &options)
+}
+
+/// A leader, and a follower that waits.
+fn pair(endpoint: &str, service: &str, ttl_s: i64) -> (Program, Program) {
+    let leader = candidate(endpoint, service, ttl_s);
+    leader.next("FOLLOWER");
+    leader.next("LEADER");
+    let follower = candidate(endpoint, service, ttl_s);
+    follower.next("FOLLOWER");
+    (leader, follower)
+}
+
+/// This is where the programs of all tests here begin, too.
+#[test]
+fn a_program_tells_what_becomes_of_its_candidacy() {
+    if Program::run() {
+        return;
+    }
+    let program = candidate("memory://programs", "alone", 2);
+    program.next("FOLLOWER");
+    let led = program.next("LEADER");
+    eventually("looks", || program.claims().iter().any(|claim| claim.end > claim.start));
+    assert_eq!(program.claims()[0].token, led.token);
+    program.end();
+}
+
+/// The leader is killed (SIGKILL), several times at once: the follower leads when the lease is over.
+fn takes_over_after_a_crash(ttl_s: i64) {
+    let server = Server::start(Version::default());
+    let services = ["a", "b", "c"];
+    let mut pairs: Vec<(Program, Program)> =
+        services.iter().map(|service| pair(&server.endpoint(), service, ttl_s)).collect();
+    for service in services {
+        let prefix = format!("_ld/{service}/default/");
+        eventually("two candidates", || queue_of(&server, &prefix).len() == 2);
+    }
+    let killed: Vec<i64> = pairs
+        .iter_mut()
+        .map(|(leader, _)| {
+            leader.kill();
+            boottime_ns()
+        })
+        .collect();
+    for ((leader, follower), killed) in pairs.iter().zip(killed) {
+        let taken = follower.next("LEADER").at - killed;
+        println!("ttl {ttl_s} s: taken over after {} ms", taken / 1_000_000);
+        // On an idle machine at most the time to live and 0.6 s.
+        assert!(taken < (ttl_s + 10) * SECOND, "{taken} ns");
+        eventually("looks", || !follower.claims().is_empty());
+        assert_no_overlap(&[leader, follower]);
+    }
+}
+
+#[test]
+fn a_follower_takes_over_from_a_killed_leader_after_the_lease_of_2_s() {
+    takes_over_after_a_crash(2);
+}
+
+#[test]
+fn a_follower_takes_over_from_a_killed_leader_after_the_lease_of_5_s() {
+    takes_over_after_a_crash(5);
+}
+
+#[test]
+fn a_leader_stopped_for_longer_than_its_lease_does_not_lead_when_it_goes_on() {
+    let server = Server::start(Version::default());
+    let (stopped, other) = pair(&server.endpoint(), "stopped", 2);
+    eventually("two candidates", || queue_of(&server, "_ld/stopped/default/").len() == 2);
+    stopped.stop();
+    let until = boottime_ns() + 4 * SECOND;
+    let led = other.next("LEADER");
+    eventually("two times the lease", || boottime_ns() > until);
+    let resumed = boottime_ns();
+    stopped.cont();
+    let loss = stopped.next("ERROR");
+    assert_eq!(loss.reason, "SESSION_EXPIRED");
+    stopped.next("CLOSED");
+    eventually("looks", || stopped.looks().last().is_some_and(|look| look.before > loss.at));
+    // Also the very first look, before the engine has had a chance to notice anything.
+    let wrong = stopped.looks().into_iter().find(|look| look.before > resumed && look.token != 0);
+    assert!(wrong.is_none(), "{wrong:?}, resumed at {resumed}");
+    assert_no_overlap(&[&stopped, &other]);
+    assert_eq!(other.claims().last().map(|claim| claim.token), Some(led.token));
+    assert!(other.told().is_none());
+    other.end();
+}
+
+#[test]
+fn a_leader_stopped_for_half_its_lease_leads_on() {
+    let server = Server::start(Version::default());
+    let (stopped, other) = pair(&server.endpoint(), "stopped", 6);
+    eventually("two candidates", || queue_of(&server, "_ld/stopped/default/").len() == 2);
+    stopped.stop();
+    let until = boottime_ns() + 3 * SECOND;
+    eventually("half the lease", || boottime_ns() > until);
+    let resumed = boottime_ns();
+    stopped.cont();
+    // In doubt, and then no more.
+    let (doubt, sure) = (stopped.next("LEADER"), stopped.next("LEADER"));
+    assert_eq!(doubt.token, sure.token);
+    eventually("looks", || stopped.looks().last().is_some_and(|look| look.before > sure.at));
+    let wrong = stopped.looks().into_iter().find(|look| look.before > resumed && look.token != sure.token);
+    assert!(wrong.is_none(), "{wrong:?}, resumed at {resumed}");
+    assert!(other.told().is_none() && other.claims().is_empty());
+    stopped.end();
+    other.next("LEADER");
+}

@@ -1,0 +1,136 @@
+//! The only server fails: it is restarted, loses its data, is replaced by another one, or has no more room.
+
+use tenure::{Code, State};
+
+use crate::candidate::{Candidate, Guard, LIMIT, NOBODY, eventually, options, queue, renewed};
+use crate::support::program::boottime_ns;
+use crate::support::{Proxy, Server, Version};
+
+const REJOIN: &[(&str, &str)] = &[("rejoin", "true")];
+
+#[test]
+fn a_leader_leads_on_when_etcd_is_killed_and_restarted_within_its_lease() {
+    let server = Server::start(Version::default());
+    let leader = Candidate::lead(&server.endpoint(), 10);
+    let follower = Candidate::stand(&server.endpoint(), 10);
+    eventually("two candidates", || queue(&server).len() == 2);
+    let guard = Guard::over(&[&leader, &follower]);
+    let token = leader.campaign.token();
+    server.kill();
+    server.restart();
+    renewed(&leader);
+    assert_eq!(leader.campaign.token(), token);
+    leader.assert_silent();
+    follower.assert_silent();
+    leader.campaign.resign(LIMIT).unwrap();
+    assert!(follower.next(State::Leader).status.token > token);
+    drop(guard);
+}
+
+/// All candidates are lost while the server fails, and one leads when it is back.
+fn all_are_lost_and_one_leads_again(fail: fn(&Server), back: fn(&Server)) {
+    let server = Server::start(Version::default());
+    let one = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
+    let token = one.next(State::Leader).status.token;
+    let other = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
+    eventually("two candidates", || queue(&server).len() == 2);
+    let guard = Guard::over(&[&one, &other]);
+    fail(&server);
+    for candidate in [&one, &other] {
+        candidate.next_loss(Code::SessionExpired);
+        candidate.next(State::Follower);
+    }
+    back(&server);
+    eventually("a leader", || one.campaign.is_leader() || other.campaign.is_leader());
+    let (first, second) = if one.campaign.is_leader() { (one, other) } else { (other, one) };
+    let led = first.next(State::Leader);
+    assert!(led.status.token > token);
+    second.assert_silent();
+    first.campaign.resign(LIMIT).unwrap();
+    assert!(second.next(State::Leader).status.token > led.status.token);
+    drop(guard);
+}
+
+#[test]
+fn all_are_lost_when_etcd_is_away_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
+    all_are_lost_and_one_leads_again(Server::kill, Server::restart);
+}
+
+#[test]
+fn all_are_lost_when_etcd_is_mute_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
+    all_are_lost_and_one_leads_again(Server::stop, Server::cont);
+}
+
+#[test]
+fn another_cluster_at_the_same_address_ends_every_candidacy() {
+    let (old, new) = (Server::start(Version::default()), Server::start(Version::default()));
+    let proxy = Proxy::to(&old);
+    let candidate = Candidate::stand_with(&options(&proxy.endpoint(), 10), REJOIN);
+    let led = candidate.next(State::Leader);
+    proxy.redirect(&new);
+    proxy.cut();
+    candidate.next_loss(Code::ClusterChanged);
+    candidate.next(State::Follower);
+    let again = candidate.next(State::Leader);
+    assert_ne!(again.status.cluster_id, led.status.cluster_id);
+    assert_eq!(queue(&new), [again.status.token]);
+}
+
+#[test]
+fn a_follower_hears_of_another_cluster_as_well() {
+    let (old, new) = (Server::start(Version::default()), Server::start(Version::default()));
+    let proxy = Proxy::to(&old);
+    let leader = Candidate::lead(&old.endpoint(), 10);
+    let follower = Candidate::stand(&proxy.endpoint(), 10);
+    eventually("two candidates", || queue(&old).len() == 2);
+    proxy.redirect(&new);
+    proxy.cut();
+    follower.next_loss(Code::ClusterChanged);
+    follower.assert_closed();
+    assert_eq!(queue(&new), NOBODY);
+    leader.assert_silent();
+}
+
+#[test]
+fn a_store_that_has_lost_its_data_ends_every_candidacy() {
+    let server = Server::start(Version::default());
+    for value in ["a", "b", "c"] {
+        server.etcdctl(&["put", "elsewhere", value]);
+    }
+    let candidate = Candidate::lead(&server.endpoint(), 30);
+    server.restart_empty();
+    candidate.next_loss(Code::ClusterChanged);
+    assert!(!candidate.campaign.is_leader());
+    candidate.assert_closed();
+}
+
+#[test]
+fn a_full_store_keeps_its_leader_and_takes_no_candidate_until_there_is_room() {
+    let server = Server::builder().quota_bytes(4 << 20).start();
+    let leader = Candidate::lead(&server.endpoint(), 2);
+    let big = "x".repeat(100_000);
+    eventually("the alarm", || !server.try_etcdctl(&["put", "elsewhere", &big]).status.success());
+    assert!(server.etcdctl(&["alarm", "list"]).contains("NOSPACE"));
+    let refused = Candidate::stand(&server.endpoint(), 2);
+    refused.next_loss(Code::NoSpace);
+    refused.assert_closed();
+    let waiting = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
+    waiting.next_loss(Code::NoSpace);
+    let end = boottime_ns() + 2_000_000_000;
+    eventually("a lease's time", || boottime_ns() > end);
+    assert!(leader.campaign.is_leader());
+    leader.assert_silent();
+    leader.campaign.resign(LIMIT).unwrap();
+    assert_eq!(queue(&server), NOBODY);
+    make_room(&server);
+    eventually("a leader", || waiting.campaign.is_leader());
+}
+
+fn make_room(server: &Server) {
+    let newest = server.etcdctl(&["get", "elsewhere", "--write-out=json"]);
+    let newest: serde_json::Value = serde_json::from_str(&newest).unwrap();
+    server.etcdctl(&["del", "elsewhere"]);
+    server.etcdctl(&["compaction", "--physical", &newest["header"]["revision"].to_string()]);
+    server.etcdctl(&["defrag"]);
+    server.etcdctl(&["alarm", "disarm"]);
+}
