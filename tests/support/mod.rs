@@ -8,9 +8,11 @@
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
+pub mod electorate;
 mod etcd;
 mod process;
 mod resources;
+pub mod rival;
 mod tls;
 mod version;
 
