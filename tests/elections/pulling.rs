@@ -8,7 +8,8 @@ use tenure::{Campaign, CampaignOptions, Code, Event, Observation, Service, State
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::support::electorate::{Contender, Electorate, LIMIT, campaign_options, keys, wait_until};
+use crate::support::Version;
+use crate::support::electorate::{Contender, Electorate, LIMIT, campaign_options, wait_until};
 
 on_each_version! {
     events_are_pulled_in_order
@@ -19,7 +20,7 @@ on_each_version! {
     after_close_the_last_events_can_be_read_and_then_closed
     pulling_and_callbacks_exclude_each_other
     who_reads_late_is_told_the_loss_and_no_ended_term
-    whoever_never_reads_loses_no_loss_in_ten_thousand_changes
+    whoever_never_reads_loses_no_loss_in_thousands_of_changes
     observations_not_read_make_room_for_the_newest
     several_threads_may_pull
 }
@@ -55,6 +56,7 @@ fn stand(service: &Service, election: &str) -> Campaign {
 }
 
 /// Whether epoll finds it readable within `limit`.
+#[allow(deprecated, reason = "borrowing a descriptor by its number is unsafe, and there is no unsafe in tests")]
 fn is_readable(descriptor: RawFd, limit: Duration) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -107,7 +109,7 @@ fn the_descriptor_is_readable_while_there_are_events(e: &Electorate) {
     assert!(is_readable(descriptor, LIMIT));
     next_status(&service);
     assert!(!is_readable(descriptor, NOW), "all were read");
-    // One watch stays one reading away from silence, whatever its number of events was.
+    // One reading silences it, whatever the number of events was.
     campaign.resign(LIMIT).unwrap();
     while service.next_event(Some(Duration::ZERO)).unwrap().is_some() {}
     assert!(!is_readable(descriptor, NOW), "all were read");
@@ -165,8 +167,7 @@ fn who_reads_late_is_told_the_loss_and_no_ended_term(e: &Electorate) {
     let campaign = stand(&service, "late");
     campaign.wait_leader(LIMIT).unwrap();
     e.revoke(&e.leases("late")[0]);
-    wait_until("leadership is over", || !campaign.is_leader());
-    campaign.resign(LIMIT).unwrap();
+    wait_until("the campaign is closed", || campaign.state() == State::Closed);
     let mut told = vec![next_status(&service)];
     while told.last().unwrap().state != State::Closed {
         told.push(next_status(&service));
@@ -175,17 +176,19 @@ fn who_reads_late_is_told_the_loss_and_no_ended_term(e: &Electorate) {
     assert!(told.iter().any(|status| status.reason == Code::LeaseRevoked), "{told:?}");
 }
 
-fn whoever_never_reads_loses_no_loss_in_ten_thousand_changes(e: &Electorate) {
+fn whoever_never_reads_loses_no_loss_in_thousands_of_changes(e: &Electorate) {
+    // What is tested is ours, so a part is enough on the older versions.
+    let changes = if e.server.version() == Version::V37 { 10_000 } else { 1000 };
     let service = pulled(e);
     let campaign = service.campaign("flood", &campaign_options(&[("rejoin", "true")]), None).unwrap();
     assert_eq!(states(&service, 2), [State::Follower, State::Leader]);
     let _observer = service.observe("flood", None).unwrap();
     let value = vec![7; 4096];
     for _ in 0..5 {
-        e.revoke(&keys(e.server, &e.prefix("flood"))[0].rsplit('/').next().unwrap().to_owned());
+        e.revoke(&e.leases("flood")[0]);
         wait_until("leadership is over", || !campaign.is_leader());
         campaign.wait_leader(LIMIT).unwrap();
-        for _ in 0..CHANGES / 5 {
+        for _ in 0..changes / 5 {
             campaign.proclaim(&value, LIMIT).unwrap();
         }
     }
@@ -204,8 +207,6 @@ fn whoever_never_reads_loses_no_loss_in_ten_thousand_changes(e: &Electorate) {
     assert!(last.sequence > 15, "the gap shows: {}", last.sequence);
 }
 
-const CHANGES: usize = 10_000;
-
 fn observations_not_read_make_room_for_the_newest(e: &Electorate) {
     let (service, theirs) = (pulled(e), e.open());
     let _observer = service.observe("newest", None).unwrap();
@@ -214,8 +215,6 @@ fn observations_not_read_make_room_for_the_newest(e: &Electorate) {
     for value in 0..200 {
         leader.campaign.proclaim(format!("{value}").as_bytes(), LIMIT).unwrap();
     }
-    // Its own watch comes in order: with the second's first event, all of the first's are there.
-    let _second = service.observe("newest", None).unwrap();
     let mut told = next_observation(&service);
     let first = told.sequence;
     while &*told.leader.as_ref().unwrap().value != b"199" {

@@ -98,7 +98,7 @@ fn everybody_sees_the_same_leader(e: &Electorate) {
     all_see("ours");
     ours.campaign.proclaim(b"ours, moved", LIMIT).unwrap();
     all_see("ours, moved");
-    let mut rival = queue(e, Make::Go, "seen", "go");
+    let rival = queue(e, Make::Go, "seen", "go");
     ours.resign();
     rival.wait_elected();
     all_see("go");

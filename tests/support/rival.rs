@@ -54,7 +54,8 @@ impl Rival {
             Make::Etcdctl => {
                 let mut command = process::command(server.version().etcdctl());
                 server.prepare_etcdctl(&mut command);
-                command.args(["elect", election, value]);
+                // Some versions warn of the variables that others need.
+                command.args(["elect", election, value]).stderr(Stdio::null());
                 command
             }
             Make::Go | Make::Rpc => {
