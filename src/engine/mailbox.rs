@@ -149,6 +149,8 @@ impl Mailbox {
         let mut queue = self.lock();
         queue.ended = true;
         self.signal(&queue);
+        // Whoever waits, and not one of them only.
+        self.ready.notify_all();
     }
 
     /// The next event to deliver; `None` when the time is over.
@@ -161,7 +163,10 @@ impl Mailbox {
         let mut queue = self.lock();
         loop {
             if let Some(delivery) = queue.pop() {
-                if queue.order.is_empty() && !queue.ended {
+                if !queue.order.is_empty() {
+                    // One signal may stand for several events: the next is for another thread that waits.
+                    self.ready.notify_one();
+                } else if !queue.ended {
                     self.unsignal();
                 }
                 return Ok(Some(delivery));

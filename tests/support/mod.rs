@@ -9,11 +9,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod cluster;
+pub mod electorate;
 mod etcd;
 mod process;
 pub mod program;
 mod proxy;
 mod resources;
+pub mod rival;
 mod tls;
 mod users;
 mod version;
