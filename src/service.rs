@@ -177,7 +177,7 @@ impl Service {
         };
         let id = shared.next_id();
         let term = Arc::new(Term::new(shared.clock));
-        shared.mailbox.add(id, election.clone(), handler, Some(term.clone()));
+        shared.mailbox.add(id, election.clone(), handler, Some(term.clone()))?;
         shared.keep(&term);
         let begun = shared
             .send(Command::Term(id, Some(term.clone())))
@@ -201,7 +201,7 @@ impl Service {
         shared.check_open()?;
         let election = election_name(election)?;
         let id = shared.next_id();
-        shared.mailbox.add(id, election.clone(), handler, None);
+        shared.mailbox.add(id, election.clone(), handler, None)?;
         if let Err(error) = shared.send(Command::Input(Input::Observe { id, election })) {
             drop(shared.mailbox.remove(id));
             return Err(error);

@@ -74,15 +74,24 @@ impl Mailbox {
     }
 
     /// A campaign comes with its term, an observer without.
+    ///
+    /// # Errors
+    /// [`Code::Closed`] when nothing will come any more.
     pub(crate) fn add(
         &self,
         id: SubscriptionId,
         election: Arc<str>,
         handler: Option<Handler>,
         term: Option<Arc<Term>>,
-    ) {
+    ) -> Result<(), Error> {
         let subscription = Subscription { election, unread: VecDeque::new(), handler, term };
-        self.lock().subscriptions.insert(id, subscription);
+        let mut queue = self.lock();
+        if queue.ended {
+            // The handler is dropped after the lock.
+            return Err(Error::new(Code::Closed, "the service is closed"));
+        }
+        queue.subscriptions.insert(id, subscription);
+        Ok(())
     }
 
     /// Takes a subscription back that never began. The handler is dropped by the caller, outside the lock.
@@ -144,11 +153,24 @@ impl Mailbox {
         }
     }
 
-    /// Nothing more will come; what is unread can still be read.
+    /// Nothing more will come; what is unread can still be read. An observer whose last event is not among that was
+    /// made while the service closed, and the engine never heard of it: its first event is its last. (A campaign's
+    /// maker waits for the engine, and takes it back.)
     pub(crate) fn end(&self) {
-        let mut queue = self.lock();
+        let mut guard = self.lock();
+        let queue = &mut *guard;
         queue.ended = true;
-        self.signal(&queue);
+        for (&id, subscription) in &mut queue.subscriptions {
+            let is_told = subscription.unread.back().is_some_and(Event::is_last);
+            if subscription.term.is_some() || is_told {
+                continue;
+            }
+            if subscription.unread.is_empty() {
+                queue.order.push_back(Some(id));
+            }
+            subscription.push(Event::Observation(id, unheard(subscription.election.clone())));
+        }
+        self.signal(&guard);
         // Whoever waits, and not one of them only.
         self.ready.notify_all();
     }
@@ -164,7 +186,7 @@ impl Mailbox {
         loop {
             if let Some(delivery) = queue.pop() {
                 if !queue.order.is_empty() {
-                    // One signal may stand for several events: the next is for another thread that waits.
+                    // There may be another waiter, and what is left may have come without a signal of its own.
                     self.ready.notify_one();
                 } else if !queue.ended {
                     self.unsignal();
@@ -235,6 +257,21 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The only event of an observer that the engine never heard of.
+fn unheard(election: Arc<str>) -> Observation {
+    Observation {
+        sequence: 1,
+        election,
+        leader: None,
+        revision: 0,
+        cluster_id: 0,
+        connected: false,
+        closed: true,
+        reason: Code::Ok,
+        message: String::new(),
     }
 }
 

@@ -46,7 +46,7 @@ fn mailbox() -> (Mailbox, Arc<Term>) {
     let mailbox = Mailbox::new(true).unwrap();
     let term = Arc::new(Term::new(Clock::Boottime));
     term.set(1, Clock::Boottime.now() + 60 * SECOND);
-    mailbox.add(1, "e".into(), None, Some(term.clone()));
+    mailbox.add(1, "e".into(), None, Some(term.clone())).unwrap();
     (mailbox, term)
 }
 
@@ -127,7 +127,7 @@ fn risk_is_told_once_in_its_latest_form() {
 #[test]
 fn an_observer_reads_the_newest_and_its_end() {
     let (mailbox, _term) = mailbox();
-    mailbox.add(2, "e".into(), None, None);
+    mailbox.add(2, "e".into(), None, None).unwrap();
     (1..100).for_each(|sequence| mailbox.push_observation(2, observation(sequence, false)));
     assert!(matches!(&read(&mailbox)[..], [Event::Observation(2, o)] if o.sequence == 99));
     mailbox.push_observation(2, observation(100, false));
@@ -140,7 +140,7 @@ fn an_observer_reads_the_newest_and_its_end() {
 #[test]
 fn campaigns_take_turns() {
     let (mailbox, _term) = mailbox();
-    mailbox.add(2, "f".into(), None, None);
+    mailbox.add(2, "f".into(), None, None).unwrap();
     push(&mailbox, &[Follower, Error]);
     mailbox.push_observation(2, observation(1, false));
     let order: Vec<_> = read(&mailbox).iter().map(|e| matches!(e, Event::Status(..))).collect();
@@ -220,11 +220,38 @@ fn a_handler_is_dropped_once_after_its_last_event() {
     let count = Count(drops.clone());
     let mailbox = Mailbox::new(false).unwrap();
     let term = Arc::new(Term::new(Clock::Boottime));
-    mailbox.add(1, "e".into(), Some(Box::new(move |_| assert_eq!(count.0.load(Ordering::SeqCst), 0))), Some(term));
+    let handler = Box::new(move |_: &Event| assert_eq!(count.0.load(Ordering::SeqCst), 0));
+    mailbox.add(1, "e".into(), Some(handler), Some(term)).unwrap();
     push(&mailbox, &[Follower, Error]);
     read(&mailbox);
     assert_eq!(drops.load(Ordering::SeqCst), 0);
     push(&mailbox, &[Closed]);
     read(&mailbox);
     assert_eq!(drops.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn an_observer_made_while_the_service_closes_is_told_so_once() {
+    let (mailbox, _term) = mailbox();
+    mailbox.add(2, "late".into(), None, None).unwrap();
+    mailbox.add(3, "told".into(), None, None).unwrap();
+    mailbox.push_observation(3, observation(7, true));
+    mailbox.end();
+    mailbox.push_observation(2, observation(1, true));
+    let ends = read(&mailbox).into_iter().map(|event| match event {
+        Event::Observation(id, told) => (id, told.sequence, told.closed),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [(3, 7, true), (2, 1, true)]);
+    assert_eq!(mailbox.add(4, "after".into(), None, None).unwrap_err().code(), Code::Closed);
+}
+
+#[test]
+fn every_waiting_thread_is_woken_by_the_end() {
+    let (mailbox, _term) = mailbox();
+    std::thread::scope(|scope| {
+        let waiters: Vec<_> = (0..3).map(|_| scope.spawn(|| mailbox.take(None).err().map(|e| e.code()))).collect();
+        mailbox.end();
+        assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap() == Some(Code::Closed)));
+    });
 }

@@ -58,7 +58,7 @@ impl World {
         };
         let task = self.tasks.spawn(engine.run(self.store.clone()));
         let term = Arc::new(Term::new(self.clock));
-        mailbox.add(1, "e".into(), None, Some(term.clone()));
+        mailbox.add(1, "e".into(), None, Some(term.clone())).unwrap();
         let candidacy = Candidacy {
             election: "e".into(),
             value: b"v"[..].into(),

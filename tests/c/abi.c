@@ -2,72 +2,7 @@
  * Whatever a C program passes, the library answers a code and changes nothing: NULL, freed, foreign and inherited
  * handles, bad strings, double frees. Needs no etcd. Prints "ok".
  */
-#include <tenure.h>
-
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
-/* The call answers this code, with an error that says the same and names this. */
-#define FAILS(code_wanted, part, call)                                                                                 \
-    do {                                                                                                               \
-        tenure_error *err = (tenure_error *)&junk;                                                                     \
-        tenure_code answer = (call);                                                                                   \
-        check_error(__LINE__, answer, (code_wanted), err, (part));                                                     \
-        tenure_error_free(err);                                                                                        \
-        tenure_error_free(err);                                                                                        \
-    } while (0)
-
-/* The call succeeds and empties the error. */
-#define WORKS(call)                                                                                                    \
-    do {                                                                                                               \
-        tenure_error *err = (tenure_error *)&junk;                                                                     \
-        CHECK((call) == TENURE_OK);                                                                                    \
-        CHECK(err == NULL);                                                                                            \
-    } while (0)
-
-static int junk;
-
-static void check_error(int line, tenure_code answer, tenure_code wanted, const tenure_error *err, const char *part) {
-    if (answer != wanted) {
-        fprintf(stderr, "line %d: %s instead of %s\n", line, tenure_code_name(answer), tenure_code_name(wanted));
-        exit(1);
-    }
-    CHECK(err != NULL && err != (tenure_error *)&junk);
-    CHECK(err->struct_size == sizeof *err && err->code == answer);
-    CHECK(strcmp(err->name, tenure_code_name(answer)) == 0);
-    CHECK(err->is_retriable == tenure_code_is_retriable(answer));
-    if (strstr(err->message, part) == NULL) {
-        fprintf(stderr, "line %d: no `%s` in `%s`\n", line, part, err->message);
-        exit(1);
-    }
-}
-
-static tenure_options *new_options(void) {
-    tenure_options *options = NULL;
-    WORKS(tenure_options_new(&options, &err));
-    CHECK(options != NULL);
-    return options;
-}
-
-static tenure_campaign_options *new_campaign_options(void) {
-    tenure_campaign_options *options = NULL;
-    WORKS(tenure_campaign_options_new(&options, &err));
-    CHECK(options != NULL);
-    return options;
-}
+#include "testing.h"
 
 static void versions_and_codes(void) {
     CHECK(strcmp(tenure_version_string(), TENURE_VERSION_STRING) == 0);
@@ -209,20 +144,6 @@ static void bad_handles_are_refused(void) {
     tenure_options_free(next);
 }
 
-/* Runs `child` in a child process, which must end well within ten seconds. */
-static void in_child(void (*child)(void *), void *argument) {
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        alarm(10);
-        child(argument);
-        _exit(0);
-    }
-    int status = -1;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
 static void use_own(void *unused) {
     (void)unused;
     tenure_options *own = new_options();
@@ -261,7 +182,7 @@ static void forking_while_threads_hold_locks(void) {
     for (size_t i = 0; i < 3; i++) {
         CHECK(pthread_create(&threads[i], NULL, keep_busy, NULL) == 0);
     }
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < rounds(100); i++) {
         in_child(use_own, NULL);
     }
     atomic_store(&stop, true);
@@ -271,11 +192,11 @@ static void forking_while_threads_hold_locks(void) {
 }
 
 int main(void) {
-    versions_and_codes();
-    options_say_what_is_wrong();
-    bad_handles_are_refused();
-    a_child_owns_nothing_of_its_parent();
-    forking_while_threads_hold_locks();
+    RUN(versions_and_codes());
+    RUN(options_say_what_is_wrong());
+    RUN(bad_handles_are_refused());
+    RUN(a_child_owns_nothing_of_its_parent());
+    RUN(forking_while_threads_hold_locks());
     puts("ok");
     return 0;
 }
