@@ -262,6 +262,21 @@ fn a_revoked_lease_is_noticed_by_the_next_renewal_where_the_watch_is_deaf() {
 }
 
 #[test]
+fn a_renewal_that_was_served_before_the_key_went_says_nothing_about_the_reason() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.once(What::KeepAlive, Fate::Slow(SECOND));
+    world.run_until("a renewal", |w| w.count(What::KeepAlive) == 1);
+    world.run(100 * MS);
+    world.revoke_lease(leader);
+    world.run(2 * MS);
+    assert!(!world.is_leader(leader));
+    world.reject_event(leader);
+    world.expect_loss(leader, Code::LeaseRevoked);
+}
+
+#[test]
 fn a_thousand_campaigns_share_a_lease_and_each_lease_is_lost_by_itself() {
     let mut world = World::new();
     let a = world.service();
