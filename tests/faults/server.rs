@@ -2,7 +2,7 @@
 
 use tenure::{Code, State};
 
-use crate::candidate::{Candidate, Guard, LIMIT, NOBODY, eventually, options, queue, renewed};
+use crate::candidate::{Candidate, Guard, LIMIT, NOBODY, eventually, options, queue, renewed, revision};
 use crate::support::program::boottime_ns;
 use crate::support::{Proxy, Server, Version};
 
@@ -136,10 +136,8 @@ fn a_full_store_keeps_its_leader_and_takes_no_candidate_until_there_is_room() {
 }
 
 fn make_room(server: &Server) {
-    let newest = server.etcdctl(&["get", "elsewhere", "--write-out=json"]);
-    let newest: serde_json::Value = serde_json::from_str(&newest).unwrap();
     server.etcdctl(&["del", "elsewhere"]);
-    server.etcdctl(&["compaction", "--physical", &newest["header"]["revision"].to_string()]);
+    server.etcdctl(&["compaction", "--physical", &revision(server).to_string()]);
     server.etcdctl(&["defrag"]);
     server.etcdctl(&["alarm", "disarm"]);
 }
