@@ -133,6 +133,12 @@ pub(crate) fn queue(server: &Server) -> Vec<i64> {
     queue_of(server, PREFIX)
 }
 
+/// The store's revision, which grows by one with every change.
+pub(crate) fn revision(server: &Server) -> i64 {
+    let answer: Value = serde_json::from_str(&server.etcdctl(&["get", "elsewhere", "--write-out=json"])).unwrap();
+    answer["header"]["revision"].as_i64().unwrap()
+}
+
 pub(crate) fn queue_of(server: &Server, prefix: &str) -> Vec<i64> {
     let listed = server.etcdctl(&["get", "--prefix", prefix, "--sort-by=CREATE", "--write-out=json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests look at the clock")]
 
 mod candidate;
+mod chaos;
 mod members;
 mod network;
 mod opening;

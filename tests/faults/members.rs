@@ -146,9 +146,12 @@ fn all_are_lost_when_the_quorum_is_lost_for_longer_than_the_lease_and_one_leads_
 #[test]
 fn leadership_is_handed_over_in_order_while_one_member_after_another_is_killed_and_restarted() {
     let cluster = Cluster::start(Version::default());
+    let mut options = options(&cluster.endpoints(), 10);
+    // A request that is made while there is no raft leader is lost, and asked again only after this time.
+    options.set("call_timeout", "2s").unwrap();
     let mut candidates: Vec<Candidate> = Vec::new();
     for position in 1..=4 {
-        candidates.push(Candidate::stand(&cluster.endpoints(), 10));
+        candidates.push(Candidate::stand_with(&options, &[]));
         eventually("one candidate more", || queue(&cluster.members[0]).len() == position);
     }
     let guard = Guard::over(&candidates.iter().collect::<Vec<_>>());

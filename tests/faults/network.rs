@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tenure::{CampaignOptions, Code, State};
 
-use crate::candidate::{Candidate, Guard, LIMIT, NOBODY, enter, eventually, next, options, queue, queue_of, renewed};
+use crate::candidate::{
+    Candidate, Guard, LIMIT, NOBODY, enter, eventually, next, options, queue, queue_of, renewed, revision,
+};
 use crate::support::program::boottime_ns;
 use crate::support::{Direction, Proxy, Server, Version};
 
@@ -58,6 +60,30 @@ fn a_resignation_during_a_join_whose_answer_is_lost_leaves_no_key() {
 }
 
 #[test]
+fn a_join_that_arrives_after_its_candidate_is_gone_leaves_no_key() {
+    let Site { server, proxy } = site();
+    let ways = [proxy, Proxy::to(&server)];
+    let mut options = options(&ways.each_ref().map(Proxy::endpoint).join(","), 10);
+    options.set("call_timeout", "1s").unwrap();
+    let first = Candidate::stand_with(&options, &[]);
+    first.next(State::Leader);
+    let used = ways.iter().find(|way| way.connections() > 0).unwrap();
+    used.hold(Direction::ToServer);
+    let mut late = CampaignOptions::new();
+    late.set("value", "the late one").unwrap();
+    let (campaign, _events) = enter(&first.service, "other", &late);
+    eventually("the join is under way", || used.is_holding("the late one"));
+    // Nobody tells the server that the join isn't wanted any more.
+    used.swallow(Direction::ToServer);
+    campaign.resign(LIMIT).unwrap();
+    let gone = revision(&server);
+    used.release(Direction::ToServer);
+    eventually("the late join, and its undoing", || revision(&server) >= gone + 2);
+    assert_eq!(queue_of(&server, "_ld/faults/other/"), NOBODY);
+    assert!(first.campaign.is_leader(), "the others on the session go on");
+}
+
+#[test]
 fn a_join_whose_answer_is_lost_is_found_to_be_done() {
     let Site { server, proxy } = site();
     let first = Candidate::lead(&proxy.endpoint(), 10);
@@ -82,9 +108,7 @@ fn a_quiet_follower_survives_compactions_and_a_lost_connection() {
         for value in ["a", "b", "c"] {
             server.etcdctl(&["put", "elsewhere", value]);
         }
-        let newest = queue_of(&server, "elsewhere")[0] + 2;
-        server.etcdctl(&["compaction", "--physical", &newest.to_string()]);
-        server.etcdctl(&["del", "elsewhere"]);
+        server.etcdctl(&["compaction", "--physical", &revision(&server).to_string()]);
     };
     compact();
     proxy.refuse();

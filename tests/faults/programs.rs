@@ -6,10 +6,13 @@ use crate::support::{Program, Server, Version};
 
 const SECOND: i64 = 1_000_000_000;
 
+/// The test at which programs begin.
+pub(crate) const BEGIN: &str = "programs::a_program_tells_what_becomes_of_its_candidacy";
+
 fn candidate(endpoint: &str, service: &str, ttl_s: i64) -> Program {
     let ttl = format!("{ttl_s}s");
     let options = [("endpoints", endpoint), ("service", service), ("ttl", &ttl), ("campaign.at_risk", "true")];
-    Program::start("programs::a_program_tells_what_becomes_of_its_candidacy", &options)
+    Program::start(BEGIN, &options)
 }
 
 /// A leader, and a follower that waits.
@@ -87,7 +90,7 @@ fn a_leader_stopped_for_longer_than_its_lease_does_not_lead_when_it_goes_on() {
     let loss = stopped.next("ERROR");
     assert_eq!(loss.reason, "SESSION_EXPIRED");
     stopped.next("CLOSED");
-    eventually("looks", || stopped.looks().last().is_some_and(|look| look.before > loss.at));
+    eventually("looks", || stopped.last_look().is_some_and(|look| look.before > loss.at));
     // Also the very first look, before the engine has had a chance to notice anything.
     let wrong = stopped.looks().into_iter().find(|look| look.before > resumed && look.token != 0);
     assert!(wrong.is_none(), "{wrong:?}, resumed at {resumed}");
@@ -110,7 +113,7 @@ fn a_leader_stopped_for_half_its_lease_leads_on() {
     // In doubt, and then no more.
     let (doubt, sure) = (stopped.next("LEADER"), stopped.next("LEADER"));
     assert_eq!(doubt.token, sure.token);
-    eventually("looks", || stopped.looks().last().is_some_and(|look| look.before > sure.at));
+    eventually("looks", || stopped.last_look().is_some_and(|look| look.before > sure.at));
     let wrong = stopped.looks().into_iter().find(|look| look.before > resumed && look.token != sure.token);
     assert!(wrong.is_none(), "{wrong:?}, resumed at {resumed}");
     assert!(other.told().is_none() && other.claims().is_empty());

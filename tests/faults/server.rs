@@ -2,7 +2,7 @@
 
 use tenure::{Code, State};
 
-use crate::candidate::{Candidate, Guard, LIMIT, NOBODY, eventually, options, queue, renewed};
+use crate::candidate::{Candidate, Guard, LIMIT, NOBODY, eventually, options, queue, renewed, revision};
 use crate::support::program::boottime_ns;
 use crate::support::{Proxy, Server, Version};
 
@@ -61,9 +61,18 @@ fn all_are_lost_when_etcd_is_mute_for_longer_than_the_lease_and_one_leads_when_i
     all_are_lost_and_one_leads_again(Server::stop, Server::cont);
 }
 
+/// Two clusters, of which the second one has the higher revision.
+fn two_clusters() -> (Server, Server) {
+    let (old, new) = (Server::start(Version::default()), Server::start(Version::default()));
+    for value in ["a", "b", "c", "d", "e"] {
+        new.etcdctl(&["put", "elsewhere", value]);
+    }
+    (old, new)
+}
+
 #[test]
 fn another_cluster_at_the_same_address_ends_every_candidacy() {
-    let (old, new) = (Server::start(Version::default()), Server::start(Version::default()));
+    let (old, new) = two_clusters();
     let proxy = Proxy::to(&old);
     let candidate = Candidate::stand_with(&options(&proxy.endpoint(), 10), REJOIN);
     let led = candidate.next(State::Leader);
@@ -78,7 +87,7 @@ fn another_cluster_at_the_same_address_ends_every_candidacy() {
 
 #[test]
 fn a_follower_hears_of_another_cluster_as_well() {
-    let (old, new) = (Server::start(Version::default()), Server::start(Version::default()));
+    let (old, new) = two_clusters();
     let proxy = Proxy::to(&old);
     let leader = Candidate::lead(&old.endpoint(), 10);
     let follower = Candidate::stand(&proxy.endpoint(), 10);
@@ -127,10 +136,8 @@ fn a_full_store_keeps_its_leader_and_takes_no_candidate_until_there_is_room() {
 }
 
 fn make_room(server: &Server) {
-    let newest = server.etcdctl(&["get", "elsewhere", "--write-out=json"]);
-    let newest: serde_json::Value = serde_json::from_str(&newest).unwrap();
     server.etcdctl(&["del", "elsewhere"]);
-    server.etcdctl(&["compaction", "--physical", &newest["header"]["revision"].to_string()]);
+    server.etcdctl(&["compaction", "--physical", &revision(server).to_string()]);
     server.etcdctl(&["defrag"]);
     server.etcdctl(&["alarm", "disarm"]);
 }

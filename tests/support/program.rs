@@ -130,6 +130,10 @@ impl Program {
         self.looks.lock().unwrap().clone()
     }
 
+    pub fn last_look(&self) -> Option<Look> {
+        self.looks.lock().unwrap().last().copied()
+    }
+
     /// When and with which tokens it led.
     pub fn claims(&self) -> Vec<Claim> {
         let mut claims: Vec<Claim> = Vec::new();

@@ -39,6 +39,8 @@ struct State {
     is_over: bool,
     paths: [Path; 2],
     links: Vec<Arc<Link>>,
+    /// All that was read since the last hold began and because of it did not go on.
+    held: Vec<u8>,
 }
 
 /// What happens to the bytes of one direction.
@@ -87,14 +89,27 @@ impl Proxy {
         self.change(|state| state.paths[direction as usize].delay = delay);
     }
 
-    /// What is read from now on vanishes, while the connections stay.
+    /// What is read from now on vanishes, the end of a connection too, while the connections stay.
     pub fn swallow(&self, direction: Direction) {
         self.change(|state| state.paths[direction as usize].swallows = true);
     }
 
     /// What has not arrived yet waits until [`Proxy::heal`]; a cut makes it vanish.
     pub fn hold(&self, direction: Direction) {
-        self.change(|state| state.paths[direction as usize].holds = true);
+        self.change(|state| {
+            state.paths[direction as usize].holds = true;
+            state.held.clear();
+        });
+    }
+
+    /// Whether this text has come since the hold began.
+    pub fn is_holding(&self, text: &str) -> bool {
+        self.shared.lock().held.windows(text.len()).any(|part| part == text.as_bytes())
+    }
+
+    /// What was held goes on; nothing else changes.
+    pub fn release(&self, direction: Direction) {
+        self.change(|state| state.paths[direction as usize].holds = false);
     }
 
     /// New connections are closed at once.
@@ -166,12 +181,13 @@ impl Shared {
                 let (mut from, _) = reader.ends(direction);
                 let mut buffer = vec![0; 64 * 1024];
                 while let Ok(length @ 1..) = from.read(&mut buffer) {
-                    let path = shared.lock().paths[direction as usize];
-                    if !path.swallows && sender.send((Instant::now() + path.delay, buffer[..length].to_vec())).is_err()
-                    {
+                    let path = shared.read(direction, &buffer[..length]);
+                    let chunk = (Instant::now() + path.delay, buffer[..length].to_vec());
+                    if !path.swallows && sender.send(chunk).is_err() {
                         return;
                     }
                 }
+                shared.wait_for_end(&reader, direction);
             });
         }
     }
@@ -186,6 +202,23 @@ impl Shared {
         // The side that was read from has ended, so this connection has.
         link.cut();
         self.lock().links.retain(|other| !Arc::ptr_eq(other, link));
+    }
+
+    /// What is to happen to bytes that came just now.
+    fn read(&self, direction: Direction, bytes: &[u8]) -> Path {
+        let mut state = self.lock();
+        let path = state.paths[direction as usize];
+        if path.holds && !path.swallows {
+            state.held.extend(bytes);
+        }
+        path
+    }
+
+    /// One side has ended; until the other one gets to know.
+    fn wait_for_end(&self, link: &Link, direction: Direction) {
+        let swallows =
+            |state: &mut State| state.paths[direction as usize].swallows && !link.is_cut.load(Ordering::Acquire);
+        drop(self.changed.wait_while(self.lock(), swallows).unwrap());
     }
 
     /// Until a chunk may go on. False: its connection is cut.
