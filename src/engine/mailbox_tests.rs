@@ -224,3 +224,31 @@ fn a_handler_is_dropped_once_after_its_last_event() {
     read(&mailbox);
     assert_eq!(drops.load(Ordering::SeqCst), 1);
 }
+
+#[test]
+fn two_events_of_one_campaign_wake_two_threads() {
+    // Often enough that the second event comes before the first has been taken.
+    for _ in 0..50 {
+        let (mailbox, _term) = mailbox();
+        std::thread::scope(|scope| {
+            let take = || scope.spawn(|| mailbox.take(Some(Duration::from_secs(60))));
+            let waiting = [take(), take()];
+            push(&mailbox, &[State::Follower, State::Leader]);
+            for thread in waiting {
+                assert!(thread.join().unwrap().unwrap().is_some());
+            }
+        });
+    }
+}
+
+#[test]
+fn the_end_wakes_everybody_who_waits() {
+    let (mailbox, _term) = mailbox();
+    std::thread::scope(|scope| {
+        let waiting = [0, 1, 2].map(|_| scope.spawn(|| mailbox.take(None)));
+        mailbox.end();
+        for thread in waiting {
+            assert_eq!(thread.join().unwrap().err().map(|error| error.code()), Some(Code::Closed));
+        }
+    });
+}
