@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use tenure::{Code, Service, State};
 
-use crate::support::electorate::{Contender, Electorate, LIMIT, keys, wait_until};
+use crate::support::electorate::{Contender, Electorate, LIMIT, Watcher, keys, open, wait_until};
 
 on_each_version! {
-    a_thousand_candidates_lead_on_one_lease_and_leave
+    a_thousand_candidates_share_a_lease_and_the_next_take_another
     a_thousand_followers_take_over_when_their_leaders_close
-    the_thousand_and_first_candidate_takes_a_second_lease
-    a_thousand_terms_end_with_their_lease
+    who_waits_is_elected_whatever_watch_it_waits_on
+    observers_of_many_elections_follow_each_of_them
+    a_crowd_below_a_prefix_without_a_slash_is_elected_like_any_other
+    the_terms_of_a_crowd_end_with_their_lease
     a_crowd_that_resigns_one_by_one_leaves_nothing
 }
 
@@ -29,22 +31,25 @@ fn keys_by_lease(e: &Electorate) -> BTreeMap<String, usize> {
     leases
 }
 
-fn a_thousand_candidates_lead_on_one_lease_and_leave(e: &Electorate) {
+fn a_thousand_candidates_share_a_lease_and_the_next_take_another(e: &Electorate) {
     let service = e.open();
-    let mut crowd = stand(&service, CROWD);
+    let mut crowd = stand(&service, CROWD + 5);
     for leader in &mut crowd {
         assert_eq!(leader.wait_elected().sequence, 2);
     }
-    assert_eq!(keys_by_lease(e).values().copied().collect::<Vec<_>>(), [CROWD]);
+    let leases = keys_by_lease(e);
+    let mut counts: Vec<_> = leases.values().copied().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [5, CROWD]);
     // Word of a deleted key comes by the watch that they share.
     e.delete(&e.keys("crowd-777")[0]);
     crowd[777].expect_loss(Code::KeyDeleted);
     crowd[777].expect_closed();
-    assert_eq!(crowd.iter().filter(|leader| leader.campaign.is_leader()).count(), CROWD - 1);
-    let lease = keys_by_lease(e).keys().next().unwrap().clone();
+    assert_eq!(crowd.iter().filter(|leader| leader.campaign.is_leader()).count(), CROWD + 4);
     service.close(LIMIT).unwrap();
     e.assert_no_keys();
-    assert!(!e.server.etcdctl(&["lease", "list"]).contains(&lease));
+    let list = e.server.etcdctl(&["lease", "list"]);
+    assert!(leases.keys().all(|lease| !list.contains(lease)));
     crowd.remove(777);
     for leader in &mut crowd {
         assert_eq!(leader.expect_closed().sequence, 3);
@@ -71,20 +76,9 @@ fn a_thousand_followers_take_over_when_their_leaders_close(e: &Electorate) {
     e.assert_no_keys();
 }
 
-fn the_thousand_and_first_candidate_takes_a_second_lease(e: &Electorate) {
+fn the_terms_of_a_crowd_end_with_their_lease(e: &Electorate) {
     let service = e.open();
-    let mut crowd = stand(&service, CROWD + 5);
-    crowd.iter_mut().for_each(|leader| drop(leader.wait_elected()));
-    let mut counts: Vec<_> = keys_by_lease(e).into_values().collect();
-    counts.sort_unstable();
-    assert_eq!(counts, [5, CROWD]);
-    service.close(LIMIT).unwrap();
-    e.assert_no_keys();
-}
-
-fn a_thousand_terms_end_with_their_lease(e: &Electorate) {
-    let service = e.open();
-    let mut crowd = stand(&service, CROWD);
+    let mut crowd = stand(&service, 300);
     crowd.iter_mut().for_each(|leader| drop(leader.wait_elected()));
     e.revoke(keys_by_lease(e).keys().next().unwrap());
     for leader in &mut crowd {
@@ -102,4 +96,48 @@ fn a_crowd_that_resigns_one_by_one_leaves_nothing(e: &Electorate) {
         leader.resign();
     }
     e.assert_no_keys();
+}
+
+/// Few elections have a watch each, many share one: the change happens while some wait.
+fn who_waits_is_elected_whatever_watch_it_waits_on(e: &Electorate) {
+    let (one, other) = (e.open(), e.open());
+    let mut leaders = stand(&one, 60);
+    leaders.iter_mut().for_each(|leader| drop(leader.wait_elected()));
+    let mut early = (0..10).map(|i| Contender::stand(&other, &format!("crowd-{i}"))).collect::<Vec<_>>();
+    wait_until("the early ones stand", || keys(e.server, &format!("_ld/{}/", e.service)).len() == 70);
+    // One hand-over on a watch of its own, some during the change, some after it.
+    leaders[0].resign();
+    early[0].expect(State::Follower);
+    early[0].expect(State::Leader);
+    let mut late = (10..60).map(|i| Contender::stand(&other, &format!("crowd-{i}"))).collect::<Vec<_>>();
+    leaders[1..].iter_mut().for_each(Contender::resign);
+    for heir in early[1..].iter_mut().chain(&mut late) {
+        heir.wait_elected();
+    }
+}
+
+fn observers_of_many_elections_follow_each_of_them(e: &Electorate) {
+    let (service, onlooker) = (e.open(), e.open());
+    let mut watchers: Vec<_> = (0..100).map(|i| Watcher::observe(&onlooker, &format!("crowd-{i}"))).collect();
+    watchers.iter_mut().for_each(|watcher| drop(watcher.wait_leader(None)));
+    let mut crowd = stand(&service, 100);
+    for (watcher, leader) in watchers.iter_mut().zip(&mut crowd) {
+        let token = leader.wait_elected().token;
+        let told = watcher.next();
+        assert_eq!(told.leader.map(|leader| leader.token), Some(token), "{}", told.election);
+    }
+    service.close(LIMIT).unwrap();
+    watchers.iter_mut().for_each(|watcher| drop(watcher.wait_leader(None)));
+}
+
+/// One watch on all of it would see strangers' keys as well.
+fn a_crowd_below_a_prefix_without_a_slash_is_elected_like_any_other(e: &Electorate) {
+    let prefix = format!("{}-", e.service);
+    let services = [(); 2].map(|()| open(e.server, &[("prefix", &prefix)]));
+    let mut leaders = stand(&services[0], 50);
+    leaders.iter_mut().for_each(|leader| drop(leader.wait_elected()));
+    let mut heirs = stand(&services[1], 50);
+    wait_until("all stand", || keys(e.server, &prefix).len() == 100);
+    services[0].close(LIMIT).unwrap();
+    heirs.iter_mut().for_each(|heir| drop(heir.wait_elected()));
 }

@@ -1,0 +1,60 @@
+//! What a service costs the process and the store is given back when it closes. A process of its own, and one test,
+//! since threads, descriptors and memory are counted.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use std::fs;
+
+use support::Server;
+use support::electorate::{Contender, LIMIT, Watcher, keys, lease_list, open, wait_until};
+
+/// Threads and descriptors of this process.
+fn held() -> (usize, usize) {
+    ["task", "fd"].map(|what| fs::read_dir(format!("/proc/self/{what}")).unwrap().count()).into()
+}
+
+/// Resident memory in KiB.
+fn memory() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Opens, uses and closes a service of each kind; every second one is dropped instead of closed.
+fn use_one(server: &Server, round: usize) {
+    let service = open(server, &[("service", "leaks")]);
+    let mut leader = Contender::lead(&service, "election");
+    let mut watcher = Watcher::observe(&service, "election");
+    watcher.next();
+    service.leader("election", LIMIT).unwrap();
+    let pulled = open(server, &[("service", "leaks"), ("events", "pull")]);
+    let campaign = pulled.campaign("pulled", &tenure::CampaignOptions::new(), None).unwrap();
+    campaign.wait_leader(LIMIT).unwrap();
+    if round.is_multiple_of(2) {
+        service.close(LIMIT).unwrap();
+        pulled.close(LIMIT).unwrap();
+    }
+    drop((service, pulled));
+    leader.expect_closed();
+    watcher.expect_closed();
+}
+
+#[test]
+fn two_hundred_services_leave_no_thread_descriptor_lease_or_key() {
+    let server = Server::builder().start();
+    (0..10).for_each(|round| use_one(&server, round));
+    wait_until("all leases of the first have ended", || lease_list(&server).is_empty());
+    let (before, memory_before) = (held(), memory());
+    (10..110).for_each(|round| use_one(&server, round));
+    wait_until("all leases have ended", || lease_list(&server).is_empty());
+    assert!(keys(&server, "").is_empty());
+    // Its own thread ends a little after the last event.
+    wait_until("threads and descriptors are given back", || {
+        let (threads, descriptors) = held();
+        threads <= before.0 && descriptors <= before.1
+    });
+    let grown = memory().saturating_sub(memory_before);
+    assert!(grown < 8 * 1024, "{grown} KiB more after 200 services");
+}
