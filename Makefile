@@ -31,7 +31,8 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: all libs header demo examples bench test test-rust test-c test-examples fmt lint fix sanitize packages test-packages tools clean help
+.PHONY: all libs header demo examples bench test test-rust test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
+.PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
 
 ## make: the release libraries target/release/libtenure.so and .a, and the header
@@ -73,7 +74,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust $(if $(wildcard tests/c/*.c),test-c) test-examples
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -88,10 +89,31 @@ C_TESTS := $(patsubst tests/c/%.c,$(TARGET)/c/%,$(wildcard tests/c/*.c))
 test-c: $(C_TESTS) $(MAIN_ETCD)
 	tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(C_TESTS)
 
-$(TARGET)/c/%: tests/c/%.c include/tenure.h $(LIBRARY_FOLDER)/libtenure.so
+# --as-needed: a program that loads the library itself is not linked with it.
+$(TARGET)/c/%: tests/c/%.c tests/c/testing.h include/tenure.h $(LIBRARY_FOLDER)/libtenure.so
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -o $@ $< \
-		-L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+		-L$(LIBRARY_FOLDER) -Wl,--as-needed -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+
+# "Possibly lost" is what only a pointer into its midst leads to, as with every hash table of Rust.
+VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+	--show-leak-kinds=definite --num-callers=30
+
+test-c-valgrind: $(C_TESTS) $(MAIN_ETCD)
+	WRAPPER='$(VALGRIND)' tests/tools/checker.sh $(LIBRARY_FOLDER) $(TARGET)/checker $(CFLAGS)
+	TENURE_TEST_SLOWNESS=20 WRAPPER='$(VALGRIND)' tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(C_TESTS)
+
+# The address sanitizer is not in stable Rust's options, hence RUSTC_BOOTSTRAP; --target keeps it out of build scripts.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+SANITIZED = CARGO_TARGET_DIR=$(TARGET)/sanitize RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
+SANITIZED_LIBRARY = $(TARGET)/sanitize/$(HOST)/debug
+
+test-c-asan: $(MAIN_ETCD)
+	$(SANITIZED) cargo build --locked --target $(HOST) --lib
+	ln -sf libtenure.so $(SANITIZED_LIBRARY)/libtenure.so.0
+	tests/tools/checker.sh $(SANITIZED_LIBRARY) $(TARGET)/sanitize/checker $(CFLAGS) -fsanitize=address
+	$(MAKE) test-c TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) CFLAGS='$(CFLAGS) -fsanitize=address' \
+		LIBRARY_FOLDER=$(SANITIZED_LIBRARY)
 
 # The same programs with the library that is tested, the demo among them.
 TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TARGET)/examples/tested/%,$(EXAMPLES))
@@ -140,17 +162,10 @@ fix: $(PYTHON)/ruff | packages
 	$(PYTHON)/ruff check --fix .
 	$(MAKE) header fmt
 
-# The address sanitizer is not in stable Rust's options, hence RUSTC_BOOTSTRAP; --target keeps it out of build scripts.
-HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-SANITIZED = CARGO_TARGET_DIR=$(TARGET)/sanitize RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
-
 ## make sanitize: the Rust and C tests under the address and leak sanitizers
 sanitize: test-packages tools
 	$(SANITIZED) cargo test --locked --target $(HOST) --lib --tests --no-fail-fast
-	$(SANITIZED) cargo build --locked --target $(HOST) --lib
-	ln -sf libtenure.so $(TARGET)/sanitize/$(HOST)/debug/libtenure.so.0
-	$(MAKE) test-c TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) CFLAGS='$(CFLAGS) -fsanitize=address' \
-		LIBRARY_FOLDER=$(TARGET)/sanitize/$(HOST)/debug
+	$(MAKE) test-c-asan
 
 packages:
 	@tests/tools/packages.sh build

@@ -114,11 +114,13 @@ impl Term {
         self.changed.notify_all();
     }
 
-    /// The state; LEADER only while that is certain. Never waits.
+    /// The state; LEADER exactly while that is certain, whether or not its event was made yet. Never waits.
     pub(crate) fn state(&self) -> State {
+        if self.is_leader() {
+            return State::Leader;
+        }
         let state = self.state.load(Ordering::Acquire);
-        let known = [State::Leader, State::Error, State::Closed].into_iter().find(|known| *known as i32 == state);
-        known.filter(|known| *known != State::Leader || self.is_leader()).unwrap_or(State::Follower)
+        [State::Error, State::Closed].into_iter().find(|known| *known as i32 == state).unwrap_or(State::Follower)
     }
 
     /// Waits until this campaign leads, or has ended.

@@ -49,12 +49,16 @@ fn barred_it_never_leads_again() {
 }
 
 #[test]
-fn the_state_is_leader_only_while_that_is_certain() {
-    let term = Term::new(Clock::Boottime);
-    term.tell(&status(State::Leader, Code::Ok));
-    assert_eq!(term.state(), State::Follower);
-    term.set(7, now() + SECOND);
-    assert_eq!(term.state(), State::Leader);
+fn the_state_is_leader_exactly_while_that_is_certain() {
+    let told = Term::new(Clock::Boottime);
+    told.tell(&status(State::Leader, Code::Ok));
+    assert_eq!(told.state(), State::Follower);
+    let untold = Term::new(Clock::Boottime);
+    untold.set(7, now() + 60 * SECOND);
+    untold.wait_leader(Duration::ZERO).unwrap();
+    assert_eq!(untold.state(), State::Leader);
+    untold.set(0, 0);
+    assert_eq!(untold.state(), State::Follower);
 }
 
 #[test]

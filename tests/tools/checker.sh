@@ -1,0 +1,44 @@
+#!/bin/sh
+# Checks the memory checker that C tests run under: it must find what planted.c plants, and nothing where that is nothing.
+# The variable WRAPPER is put before the program (valgrind, say). With -fsanitize=address among the flags, the library
+# must be instrumented, too.
+# usage: checker.sh LIBRARY-FOLDER FOLDER CFLAGS...
+set -eu
+library=$1 program=$2/planted
+shift 2
+here=$(cd "$(dirname "$0")" && pwd)
+passed=0 failed=0
+
+check() { # NAME COMMAND...: counts whether the command succeeds
+    name=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        echo "FAILED: $name"
+    fi
+}
+
+run() { # DEFECT: what the checked program ends with
+    # shellcheck disable=SC2086 # a command with arguments
+    ${WRAPPER:-} "$program" "$1" >"$program.log" 2>&1
+}
+
+finds() { # DEFECT: does the checker say so, and not just end with a failure?
+    ! run "$1" && grep -q "$2" "$program.log"
+}
+
+mkdir -p "$(dirname "$program")"
+"${CC:-cc}" "$@" -I"$here/../../include" -o "$program" "$here/planted.c" -L"$library" -ltenure -Wl,-rpath,"$library"
+case " $* " in
+*" -fsanitize=address "*)
+    has_symbol() { nm "$1" | grep -q "$2"; }
+    check "the program is instrumented" has_symbol "$program" __asan_init
+    check "the library is instrumented" has_symbol "$library/libtenure.so" __asan_report_load
+    ;;
+esac
+check "nothing is found in a sound program" run none
+check "an overflow is found" finds overflow "heap-buffer-overflow\|Invalid write of size 1"
+check "a leak is found" finds leak "detected memory leaks\|definitely lost"
+check "a use after free is found" finds use-after-free "heap-use-after-free\|Invalid read of size"
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
