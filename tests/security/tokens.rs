@@ -86,7 +86,7 @@ fn a_change_of_users_makes_signed_tokens_old_but_ends_no_campaign() {
         let (server, _folder) = start_signed(version);
         let service = open_as_ann(&server);
         let leader = lead(&service, "leading", &[]);
-        for number in 0..10 {
+        for number in 0..4 {
             let election = format!("following-{number}");
             let rival = Rival::stand(&server, &election, 60);
             server.add_user(&format!("user-{number}"), "x");
