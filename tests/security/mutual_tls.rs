@@ -1,11 +1,12 @@
 //! TLS with client certificates: which clients are let in, and certificates that are replaced while somebody waits.
 
 use std::fs;
-use std::sync::mpsc::channel;
 
 use tenure::{Code, State};
 
-use crate::stage::{LIMIT, Rival, assert_says, follow, hold_elections, lead, on_each_version, open, refused};
+use crate::stage::{
+    LIMIT, Rival, assert_says, follow, hold_elections, lead, log, on_each_version, open, refused, wait_for_line,
+};
 use crate::support::{Identity, Pki, Server, Version};
 
 fn settings<'a>(endpoint: &'a str, pki: &'a Pki, client: Option<&'a Identity>) -> Vec<(&'a str, &'a str)> {
@@ -86,8 +87,7 @@ fn a_follower_waits_on_while_authority_and_certificates_are_replaced() {
     let mut settings = settings(&endpoint, &pki, Some(&pki.client));
     settings.extend([("ttl", "60s"), ("log_level", "warn")]);
     let service = open(&settings);
-    let (sender, lines) = channel();
-    service.set_log_handler(Box::new(move |line| sender.send(format!("{line:?}")).unwrap_or_default())).unwrap();
+    let lines = log(&service);
     let rival = Rival::stand(&server, "rotation", 600);
     let follower = follow(&service, "rotation");
     server.kill();
@@ -95,7 +95,7 @@ fn a_follower_waits_on_while_authority_and_certificates_are_replaced() {
     replace_all(&pki);
     fs::write(&pki.client.key, "").unwrap();
     server.restart();
-    while !lines.recv_timeout(LIMIT).unwrap().contains("no key in PEM form") {}
+    wait_for_line(&lines, "no key in PEM form");
     fs::copy(&pki.other_client.key, &pki.client.key).unwrap();
     rival.die();
     follower.expect(State::Leader);

@@ -1,15 +1,11 @@
 //! User names and passwords: right, wrong, changed, missing; and that no password is ever shown.
 
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tenure::{Code, Event, State};
+use tenure::{Code, State};
 
-use crate::stage::{BASE, Candidate, LIMIT, Onlooker, Rival, Settings};
-use crate::stage::{
-    assert_says, follow, hold_elections, lead, on_each_version, open, options, refused, wait_for_no_keys,
-};
+use crate::stage::{BASE, Candidate, LIMIT, Onlooker, Rival, Settings, log, wait_for_line, wait_for_no_keys};
+use crate::stage::{assert_says, follow, hold_elections, lead, on_each_version, open, options, refused};
 use crate::support::{Server, Version};
 
 const PASSWORD: &str = "open-sesame-71";
@@ -137,15 +133,14 @@ fn an_observer_sees_again_when_its_password_is_right_again() {
     on_each_version(|version| {
         let server = server(version);
         let service = open(&[&ann(&server.endpoint(), PASSWORD)[..], &[("log_level", "warn")]].concat());
-        let (sender, lines) = channel();
-        service.set_log_handler(Box::new(move |line| sender.send(format!("{line:?}")).unwrap_or_default())).unwrap();
+        let lines = log(&service);
         Onlooker::observe(&service, "one").until(|seen| seen.connected);
         server.change_password("ann", "another-99");
         let onlooker = Onlooker::observe(&service, "other");
         onlooker.until(|seen| !seen.connected && seen.reason == Code::AuthenticationFailed);
         // More often than a watch is tried with fresh tokens before that counts as a failure.
         for _ in 0..6 {
-            while !lines.recv_timeout(LIMIT).unwrap().contains("the watch is opened again") {}
+            wait_for_line(&lines, "the watch is opened again");
         }
         server.change_password("ann", PASSWORD);
         onlooker.until(|seen| seen.connected);
@@ -192,11 +187,8 @@ fn a_password_is_never_shown() {
     let mut settings = ann(&endpoint, PASSWORD);
     settings.extend([("log_level", "debug"), ("ttl", "2s")]);
     let mut shown = vec![format!("{:?}", options(&settings))];
-    let lines = Arc::new(Mutex::new(Vec::new()));
     let service = open(&settings);
-    let log = lines.clone();
-    let keep = move |event: &Event| log.lock().unwrap().push(format!("{event:?}"));
-    service.set_log_handler(Box::new(keep)).unwrap();
+    let lines = log(&service);
     let leader = lead(&service, "secret", &[("rejoin", "true")]);
     server.change_password("ann", "another-99");
     shown.push(format!("{:?}", service.leader("secret", LIMIT).unwrap_err()));
@@ -207,8 +199,9 @@ fn a_password_is_never_shown() {
     shown.push(format!("{:?}", leader.expect_loss(Code::AuthenticationFailed)));
     drop(leader);
     service.close(LIMIT).unwrap();
-    shown.append(&mut lines.lock().unwrap());
-    assert!(shown.len() > 6, "nothing was logged: {shown:?}");
+    let others = shown.len();
+    shown.extend(lines);
+    assert!(shown.len() > others, "nothing was logged");
     for text in shown {
         assert!(!text.contains("sesame"), "{text}");
     }

@@ -48,6 +48,18 @@ pub(crate) fn assert_says(error: &Error, code: Code, words: &[&str]) {
     }
 }
 
+/// The lines that a service logs from now on, at its `log_level`; they end when it is closed.
+pub(crate) fn log(service: &Service) -> Receiver<String> {
+    let (sender, lines) = channel();
+    service.set_log_handler(Box::new(move |line| sender.send(format!("{line:?}")).unwrap_or_default())).unwrap();
+    lines
+}
+
+/// Waits until this is logged.
+pub(crate) fn wait_for_line(lines: &Receiver<String>, words: &str) {
+    while !lines.recv_timeout(LIMIT).unwrap().contains(words) {}
+}
+
 /// Runs a test against all versions of etcd at once.
 pub(crate) fn on_each_version(test: impl Fn(Version) + Sync) {
     let test = &test;

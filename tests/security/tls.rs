@@ -1,12 +1,13 @@
 //! TLS: which servers are believed, which are not, and what is said about those.
 
-use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
+use std::{env, fs};
 
-use tenure::{Code, State};
+use tenure::{Code, Service, State};
 
-use crate::stage::{Settings, assert_says, hold_elections, lead, on_each_version, open, refused};
+use crate::stage::{Settings, assert_says, hold_elections, lead, on_each_version, open, options, refused};
 use crate::support::{Identity, Pki, Server};
 
 fn server(pki: &Pki, identity: &Identity) -> Server {
@@ -69,6 +70,27 @@ fn a_server_of_an_unknown_authority_is_refused() {
         );
     }
     open(&[("endpoints", &endpoint), ("ca_file", text(&pki.other_authority.certificate))]);
+}
+
+/// Which authorities the system trusts, a variable says; it is set for another run of this test, in a process of its own.
+#[test]
+fn the_authorities_that_the_system_trusts_are_the_default() {
+    const ENDPOINT: &str = "TENURE_TEST_ENDPOINT";
+    const NAME: &str = "tls::the_authorities_that_the_system_trusts_are_the_default";
+    if let Ok(endpoint) = env::var(ENDPOINT) {
+        return println!("{:?}", Service::open(&options(&[("endpoints", &endpoint)])).map(drop));
+    }
+    let pki = Pki::new();
+    let server = server(&pki, &pki.server);
+    let nowhere = Path::new("/nowhere/ca.pem");
+    for (file, outcome) in [(&*pki.authority.certificate, "Ok(())"), (nowhere, "no authorities that the system trusts")]
+    {
+        let mut again = Command::new(env::current_exe().unwrap());
+        again.args([NAME, "--exact", "--nocapture"]).env(ENDPOINT, server.endpoint());
+        let output = again.env("SSL_CERT_FILE", file).env_remove("SSL_CERT_DIR").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains(outcome), "{said}");
+    }
 }
 
 #[test]
