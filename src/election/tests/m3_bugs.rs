@@ -1,8 +1,9 @@
 //! What goes wrong in M3's package `leader`, and must not here. Each test sets up one of the numbered bugs M-1 to
 //! M-16 and asserts what a program is owed instead.
 //!
-//! Elsewhere: M-1, M-14 and M-15 (events that a program doesn't read) are about the mailbox and the term: see
-//! `engine::paused_tests` and `engine::mailbox_tests`. The first half of M-13 (no time to live means 60 s) is about
+//! Elsewhere: M-1, M-14, M-15 and half of M-9 (events that a program doesn't read) are about the mailbox and the term:
+//! see `engine::paused_tests` and `engine::mailbox_tests`. The time limit of M-4 is the service's, which answers PENDING
+//! then. The first half of M-13 (no time to live means 60 s) is about
 //! the options, whose tests hold it to a default and a minimum.
 
 use super::faults::{Fate, What};

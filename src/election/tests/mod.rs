@@ -18,6 +18,8 @@ mod etcd;
 mod faults;
 mod go_bugs;
 mod m3_bugs;
+mod observing;
+mod reading;
 mod story;
 mod watching;
 mod wire;
