@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::backoff::Backoff;
 use super::mirror::{Change, Entry, KEPT_VALUE_BYTES, Mirror};
+use super::observer::Reading;
 use super::timers::Timer;
 use super::{CallId, Core, Output, PartPurpose};
 use crate::clock::{MS, Nanos, SECOND};
@@ -42,7 +43,7 @@ pub(super) struct Election {
     watched: bool,
     listing: Option<Box<Listing>>,
     /// The leader's value is being read.
-    reading_value: Option<Reading>,
+    pub(super) reading_value: Option<Reading>,
     /// What a list of the whole prefix has found for it so far; `None` where that list began without it.
     found: Option<Found>,
 }
@@ -57,14 +58,6 @@ impl Election {
         self.reading_value = None;
         self.found = None;
     }
-}
-
-/// Whose value is being read.
-#[derive(Debug)]
-struct Reading {
-    call: CallId,
-    name: Box<[u8]>,
-    token: Revision,
 }
 
 /// What the list and the watch of the whole prefix know of an election that still has a watch of its own. The one may
@@ -476,7 +469,7 @@ impl Core {
     }
 
     /// The election can't be watched or listed now.
-    fn look_again(&mut self, name: &Arc<str>, error: &StoreError) {
+    pub(super) fn look_again(&mut self, name: &Arc<str>, error: &StoreError) {
         if error.failure == Failure::PermissionDenied {
             self.may_not_look(name, error);
         }
@@ -595,50 +588,6 @@ impl Core {
             self.election_changed(&name);
         }
     }
-
-    /// Reads the leader's value where the mirror doesn't hold it.
-    pub(super) fn read_leader_value(&mut self, name: &Arc<str>) {
-        let Some(election) = self.elections.get(name).filter(|election| election.reading_value.is_none()) else {
-            return;
-        };
-        let Some((leader, token)) = election.mirror.leader().map(|leader| (leader.name.clone(), leader.token)) else {
-            return;
-        };
-        let key = [self.keys.election(name).as_slice(), &leader].concat();
-        let range = Op::Range(Range { key, ..Range::default() });
-        let call = self.submit(PartPurpose::LeaderValue(name.clone()), Txn { then: vec![range], ..Txn::default() });
-        if let Some(election) = self.elections.get_mut(name) {
-            election.reading_value = Some(Reading { call, name: leader, token });
-        }
-    }
-
-    pub(super) fn leader_value(
-        &mut self,
-        name: &Arc<str>,
-        call: CallId,
-        result: Result<(Header, TxnResult), StoreError>,
-    ) {
-        let Some(election) = self.elections.get_mut(name) else { return };
-        let Some(asked) = election.reading_value.take_if(|reading| reading.call == call) else { return };
-        let leads = election.mirror.leader().is_some_and(|l| l.token == asked.token && l.name == asked.name);
-        match result.and_then(|(_, result)| one_range(result)) {
-            Ok(range) => {
-                let read = range.kvs.into_iter().next().filter(|kv| kv.create_revision == asked.token);
-                // Else it is gone, or another's by now; if it was still thought to lead, the watch will say so.
-                if read.is_none() && leads {
-                    return;
-                }
-                if let Some(kv) = read {
-                    let (token, changed) = (kv.create_revision, kv.mod_revision);
-                    let (lease, value) = (Some(kv.lease), Some(kv.value.into()));
-                    election.mirror.complete(Entry { name: asked.name, token, changed, lease, value });
-                }
-                self.tell_observers(name);
-            }
-            Err(_) if !leads => self.tell_observers(name),
-            Err(error) => self.look_again(name, &error),
-        }
-    }
 }
 
 /// A key below its election's prefix.
@@ -652,7 +601,7 @@ fn entry(name: Box<[u8]>, kv: &KeyValue, whole: bool) -> Entry {
     Entry { name, token: kv.create_revision, changed: kv.mod_revision, lease: whole.then_some(kv.lease), value }
 }
 
-fn one_range(result: TxnResult) -> Result<RangeResult, StoreError> {
+pub(super) fn one_range(result: TxnResult) -> Result<RangeResult, StoreError> {
     match result.results.into_iter().next() {
         Some(OpResult::Range(range)) => Ok(range),
         _ => Err(super::unexpected()),
