@@ -56,5 +56,5 @@ fn two_hundred_services_leave_no_thread_descriptor_lease_or_key() {
         threads <= before.0 && descriptors <= before.1
     });
     let grown = memory().saturating_sub(memory_before);
-    assert!(grown < 8 * 1024, "{grown} KiB more after 200 services");
+    assert!(grown < 2 * 1024, "{grown} KiB more after 200 services");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tenure::{Campaign, CampaignOptions, Code, Error, Event, Handler, Service, State, Status};
 
+use crate::support::Version;
 use crate::support::electorate::{Contender, Electorate, LIMIT, Watcher, open, statuses, wait_until};
 
 on_each_version! {
@@ -70,14 +71,14 @@ fn act_when_elected<T: Send + 'static>(
 }
 
 fn a_handler_that_blocks_delays_no_renewal_and_no_other_service(e: &Electorate) {
-    // Several times the TTL; once is enough, since it is all ours.
-    let blocked = Duration::from_secs(if e.server.version() == crate::support::Version::V37 { 10 } else { 4 });
-    let (stuck, other) = (e.open_with(&[("ttl", "3s")]), e.open());
+    // Longer than the TTL, and on one version much longer.
+    let blocked = Duration::from_secs(if e.server.version() == Version::V37 { 12 } else { 6 });
+    let (stuck, other) = (e.open_with(&[("ttl", "4s")]), e.open());
     let (handler, events, gate) = gated(State::Leader);
     let leader = stuck.campaign("stuck", &CampaignOptions::new(), Some(handler)).unwrap();
     assert_eq!((next(&events).state, next(&events).state), (State::Follower, State::Leader));
     let token = leader.token();
-    let mut heir = Contender::queue(e, &other, "stuck");
+    let mut heir = Contender::queue(&other, "stuck");
     Contender::lead(&other, "elsewhere").resign();
     std::thread::sleep(blocked);
     assert!(leader.is_leader() && leader.token() == token);
@@ -232,9 +233,9 @@ fn closing_waits_for_a_handler_as_long_as_it_may(e: &Electorate) {
     watcher.next();
     let (handler, events, gate) = gated(State::Closed);
     let _campaign = service.campaign("wait", &CampaignOptions::new(), Some(handler)).unwrap();
-    while service.leader("wait", LIMIT).is_err() {}
+    wait_until("it leads", || service.leader("wait", LIMIT).is_ok());
     assert_eq!(service.close(Duration::from_millis(500)).unwrap_err().code(), Code::Pending);
-    e.assert_no_keys();
+    wait_until("its key is gone all the same", || e.keys("wait").is_empty());
     drop(gate);
     service.close(LIMIT).unwrap();
     assert_eq!(events.iter().last().unwrap().state, State::Closed);

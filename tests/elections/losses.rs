@@ -25,7 +25,7 @@ on_each_version! {
 fn a_leader_whose_lease_is_revoked_hears_of_it(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "revoked");
-    let mut heir = Contender::queue(e, &other, "revoked");
+    let mut heir = Contender::queue(&other, "revoked");
     e.revoke(&e.leases("revoked")[0]);
     let lost = leader.expect_loss(Code::LeaseRevoked);
     assert!(!leader.campaign.is_leader());
@@ -33,7 +33,7 @@ fn a_leader_whose_lease_is_revoked_hears_of_it(e: &Electorate) {
     assert_eq!(leader.expect_closed().reason, Code::LeaseRevoked);
     heir.expect(State::Leader);
     // The service is as good as new.
-    let mut again = Contender::queue(e, &one, "revoked");
+    let mut again = Contender::queue(&one, "revoked");
     heir.resign();
     again.expect(State::Leader);
 }
@@ -41,7 +41,7 @@ fn a_leader_whose_lease_is_revoked_hears_of_it(e: &Electorate) {
 fn a_candidate_whose_lease_is_revoked_while_waiting_hears_of_it(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "revoked");
-    let mut waiting = Contender::queue(e, &other, "revoked");
+    let mut waiting = Contender::queue(&other, "revoked");
     e.revoke(&e.leases("revoked")[1]);
     waiting.expect_loss(Code::LeaseRevoked);
     waiting.expect_closed();
@@ -67,7 +67,7 @@ fn a_leader_that_rejoins_after_a_revocation_stands_with_a_new_lease(e: &Electora
 fn a_candidate_that_rejoins_after_a_revocation_waits_again(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "rejoin");
-    let mut waiting = Contender::queue_with(e, &other, "rejoin", &[("rejoin", "true")]);
+    let mut waiting = Contender::queue_with(&other, "rejoin", &[("rejoin", "true")]);
     let lease = e.leases("rejoin").remove(1);
     e.revoke(&lease);
     waiting.expect_loss(Code::LeaseRevoked);
@@ -81,7 +81,7 @@ fn a_revocation_ends_all_candidacies_of_the_lease(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let _theirs = Contender::lead(&other, "b");
     let mut leading = Contender::lead(&one, "a");
-    let mut waiting = Contender::queue(e, &one, "b");
+    let mut waiting = Contender::queue(&one, "b");
     e.revoke(&e.leases("a")[0]);
     for contender in [&mut leading, &mut waiting] {
         contender.expect_loss(Code::LeaseRevoked);
@@ -93,7 +93,7 @@ fn a_revocation_ends_all_candidacies_of_the_lease(e: &Electorate) {
 fn a_leader_whose_key_is_deleted_hears_of_it(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "deleted");
-    let mut heir = Contender::queue(e, &other, "deleted");
+    let mut heir = Contender::queue(&other, "deleted");
     e.delete(&e.keys("deleted")[0]);
     leader.expect_loss(Code::KeyDeleted);
     assert!(!leader.campaign.is_leader());
@@ -106,7 +106,7 @@ fn a_leader_that_rejoins_after_a_deletion_goes_to_the_end_of_the_queue(e: &Elect
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::stand_with(&one, "deleted", &[("rejoin", "true")]);
     let first = leader.wait_elected();
-    let mut heir = Contender::queue(e, &other, "deleted");
+    let mut heir = Contender::queue(&other, "deleted");
     e.delete(&e.keys("deleted")[0]);
     leader.expect_loss(Code::KeyDeleted);
     leader.expect(State::Follower);
@@ -118,7 +118,7 @@ fn a_leader_that_rejoins_after_a_deletion_goes_to_the_end_of_the_queue(e: &Elect
 fn a_candidate_whose_key_is_deleted_while_waiting_hears_of_it(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "deleted");
-    let mut waiting = Contender::queue(e, &other, "deleted");
+    let mut waiting = Contender::queue(&other, "deleted");
     e.delete(&e.keys("deleted")[1]);
     waiting.expect_loss(Code::KeyDeleted);
     waiting.expect_closed();
@@ -163,7 +163,7 @@ fn a_key_put_over_without_a_lease_ends_the_term(e: &Electorate) {
 fn a_key_deleted_and_put_anew_on_its_own_lease_ends_the_term(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "anew");
-    let mut heir = Contender::queue(e, &other, "anew");
+    let mut heir = Contender::queue(&other, "anew");
     let (key, lease) = (e.keys("anew").remove(0), e.leases("anew").remove(0));
     e.delete(&key);
     e.server.etcdctl(&["put", &format!("--lease={lease}"), &key, "mine"]);

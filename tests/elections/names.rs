@@ -107,7 +107,7 @@ fn a_prefix_takes_the_place_of_the_layout(e: &Electorate) {
     let by_prefix = open_prefix(e, &prefix[..prefix.len() - 2]);
     let mut leader = Contender::lead(&by_prefix, "p");
     let by_layout = e.open();
-    let mut heir = Contender::queue(e, &by_layout, "p");
+    let mut heir = Contender::queue(&by_layout, "p");
     leader.resign();
     heir.expect(State::Leader);
 }
@@ -151,7 +151,7 @@ fn who_waits_behind_a_nested_election_hears_of_the_collision(e: &Electorate) {
 fn who_waits_while_an_election_is_nested_hears_of_the_collision(e: &Electorate) {
     let services = [e.open(), e.open(), e.open()];
     let mut leader = Contender::lead(&services[0], "a");
-    let mut waiting = Contender::queue(e, &services[1], "a");
+    let mut waiting = Contender::queue(&services[1], "a");
     let _nested = Contender::lead(&services[2], "a/b");
     waiting.expect_loss(Code::NameCollision);
     waiting.expect_closed();

@@ -10,6 +10,7 @@ use crate::support::electorate::{Contender, Electorate, LIMIT, Watcher, lease_li
 on_each_version! {
     an_election_without_candidates_has_no_leader
     the_queue_is_told_in_order
+    a_long_queue_is_told_whole_and_leads_in_its_order
     looking_on_needs_no_lease
     an_observer_follows_every_change_of_leader
     an_observer_is_told_of_proclaimed_values
@@ -39,7 +40,7 @@ fn the_queue_is_told_in_order(e: &Electorate) {
     let mut queue: Vec<_> = services
         .iter()
         .zip(values)
-        .map(|(service, value)| Contender::queue_with(e, service, "order", &[("value", value)]))
+        .map(|(service, value)| Contender::queue_with(service, "order", &[("value", value)]))
         .collect();
     let told = |at: usize| {
         let candidates = services[at].candidates("order", LIMIT).unwrap();
@@ -51,6 +52,33 @@ fn the_queue_is_told_in_order(e: &Electorate) {
     let keys: Vec<_> = services[0].candidates("order", LIMIT).unwrap();
     let keys: Vec<_> = keys.iter().map(|c| String::from_utf8(c.key.to_vec()).unwrap()).collect();
     assert_eq!(keys, e.keys("order"));
+}
+
+/// More candidates than are read at once.
+fn a_long_queue_is_told_whole_and_leads_in_its_order(e: &Electorate) {
+    let services: Vec<_> = (0..70).map(|_| e.open()).collect();
+    let mut queue: Vec<_> = services.iter().map(|service| Contender::stand(service, "long")).collect();
+    wait_until("all stand", || e.keys("long").len() == 70);
+    let told = services[0].candidates("long", LIMIT).unwrap();
+    let keys: Vec<_> = told.iter().map(|candidate| String::from_utf8(candidate.key.to_vec()).unwrap()).collect();
+    assert_eq!(keys, e.keys("long"));
+    for candidate in told {
+        assert_eq!(services[9].leader("long", LIMIT).unwrap(), candidate);
+        let leading = wait_for_the_leader(&queue);
+        assert_eq!(queue[leading].campaign.token(), candidate.token);
+        queue.swap_remove(leading).campaign.resign(LIMIT).unwrap();
+    }
+}
+
+/// The only one of these that leads.
+fn wait_for_the_leader(queue: &[Contender]) -> usize {
+    let mut leading = Vec::new();
+    wait_until("somebody leads", || {
+        leading = (0..queue.len()).filter(|&at| queue[at].campaign.is_leader()).collect();
+        !leading.is_empty()
+    });
+    assert_eq!(leading.len(), 1);
+    leading[0]
 }
 
 fn looking_on_needs_no_lease(e: &Electorate) {
@@ -99,9 +127,9 @@ fn an_observer_does_not_hear_of_those_who_only_wait(e: &Electorate) {
     let mut watcher = Watcher::observe(&one, "quiet");
     watcher.wait_leader(Some("first"));
     for _ in 0..3 {
-        Contender::queue(e, &other, "quiet").resign();
+        Contender::queue(&other, "quiet").resign();
     }
-    let _heir = Contender::queue_with(e, &other, "quiet", &[("value", "second")]);
+    let _heir = Contender::queue_with(&other, "quiet", &[("value", "second")]);
     leader.resign();
     let told = watcher.next();
     assert_eq!((&*told.leader.unwrap().value, told.sequence), (&b"second"[..], 2));

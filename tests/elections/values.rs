@@ -2,7 +2,8 @@
 
 use tenure::{CampaignOptions, Code, State};
 
-use crate::support::electorate::{Contender, Electorate, LIMIT, Watcher};
+use crate::support::Server;
+use crate::support::electorate::{Contender, Electorate, LIMIT, Watcher, keys, open, wait_until};
 
 on_each_version! {
     without_a_value_the_host_name_is_announced
@@ -11,6 +12,7 @@ on_each_version! {
     any_bytes_are_a_value
     the_largest_value_is_announced_proclaimed_and_read
     a_value_too_large_is_refused_and_changes_nothing
+    a_value_too_large_for_the_server_is_told_and_costs_nobody_else
     an_observer_sees_values_of_every_size
     a_queue_of_large_values_is_read_whole
     many_large_values_join_together
@@ -90,6 +92,22 @@ fn a_value_too_large_is_refused_and_changes_nothing(e: &Electorate) {
     assert!(leader.campaign.is_leader());
 }
 
+/// A server that takes less than etcd's default.
+fn a_value_too_large_for_the_server_is_told_and_costs_nobody_else(e: &Electorate) {
+    let server = Server::builder().version(e.server.version()).argument("--max-request-bytes=65536").start();
+    let service = open(&server, &[("service", "s")]);
+    let mut leader = Contender::lead(&service, "proclaims");
+    let value = vec![7; 200_000];
+    assert_eq!(leader.campaign.proclaim(&value, LIMIT).unwrap_err().code(), Code::ValueTooLarge);
+    let mut refused = Contender::try_stand(&service, "stands", &with_value(&value)).unwrap();
+    refused.expect(State::Follower);
+    refused.expect_loss(Code::ValueTooLarge);
+    refused.expect_closed();
+    leader.campaign.proclaim(b"small", LIMIT).unwrap();
+    assert_eq!(keys(&server, "").len(), 1);
+    leader.resign();
+}
+
 fn an_observer_sees_values_of_every_size(e: &Electorate) {
     let (service, onlooker) = (e.open(), e.open());
     let mut leader = Contender::stand_with(&service, "sizes", &[("value", "")]);
@@ -114,7 +132,7 @@ fn a_queue_of_large_values_is_read_whole(e: &Electorate) {
     let mut queue: Vec<Contender> = Vec::new();
     for (place, service) in (0..).zip(&services) {
         let mut contender = Contender::try_stand(service, "large", &with_value(&vec![place; LARGEST])).unwrap();
-        crate::support::electorate::wait_until("it stands", || e.keys("large").len() == queue.len() + 1);
+        wait_until("it stands", || e.keys("large").len() == queue.len() + 1);
         contender.expect(State::Follower);
         queue.push(contender);
     }

@@ -151,14 +151,15 @@ impl Contender {
     }
 
     /// Stands behind others, and waits until its key is there.
-    pub fn queue(electorate: &Electorate, service: &Service, election: &str) -> Contender {
-        Contender::queue_with(electorate, service, election, &[])
+    pub fn queue(service: &Service, election: &str) -> Contender {
+        Contender::queue_with(service, election, &[])
     }
 
-    pub fn queue_with(e: &Electorate, service: &Service, election: &str, options: &[(&str, &str)]) -> Contender {
-        let before = e.keys(election).len();
+    pub fn queue_with(service: &Service, election: &str, options: &[(&str, &str)]) -> Contender {
+        let count = || service.candidates(election, LIMIT).unwrap().len();
+        let before = count();
         let mut contender = Contender::stand_with(service, election, options);
-        wait_until("the candidate's key is there", || e.keys(election).len() > before);
+        wait_until("the candidate's key is there", || count() > before);
         contender.expect(State::Follower);
         contender
     }
