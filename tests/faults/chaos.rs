@@ -49,7 +49,7 @@ impl Chaos {
             0 => {
                 let leader = self.leader().unwrap_or(program);
                 self.programs[leader].stop();
-                pass(LEASE * 2);
+                pass(LEASE * 3 / 2);
                 self.programs[leader].cont();
             }
             1 => {
@@ -76,7 +76,7 @@ impl Chaos {
             _ => {
                 let others = [(member + 1) % 3, (member + 2) % 3];
                 others.iter().for_each(|&other| self.cluster.members[other].stop());
-                pass(LEASE * 2);
+                pass(LEASE * 3 / 2);
                 others.iter().for_each(|&other| self.cluster.members[other].cont());
             }
         }

@@ -256,7 +256,7 @@ fn a_leader_whose_first_renewal_is_never_answered_steps_down_at_the_end_of_its_l
 #[test]
 fn a_leader_without_connection_for_less_than_its_lease_leads_on() {
     let Site { server, proxy } = site();
-    let leader = Candidate::stand_with(&options(&proxy.endpoint(), 10), &[("at_risk", "true")]);
+    let leader = Candidate::stand_with(&options(&proxy.endpoint(), 5), &[("at_risk", "true")]);
     let token = leader.next(State::Leader).status.token;
     proxy.refuse();
     proxy.cut();
