@@ -11,8 +11,6 @@
 //!
 //! `world`, `wire`, `etcd`, `faults` and `check` are what they stand on.
 
-#![allow(dead_code, reason = "some tools of the world wait for their tests")]
-
 mod batching;
 mod check;
 mod etcd;
