@@ -110,8 +110,8 @@ enum {
     TENURE_PERMISSION_DENIED = 18,
     /** A certificate is wrong, expired or not trusted; the message says which side and why. */
     TENURE_TLS = 19,
-    /** The lease could not be renewed before the deadline: etcd was out of reach for too long, or the
-     * process slept. */
+    /** The lease could not be renewed before the deadline: etcd was out of reach for too long or refused
+     * the renewal, or the process slept. */
     TENURE_SESSION_EXPIRED = 20,
     /** Somebody revoked the session's lease, or it expired at etcd before our deadline. */
     TENURE_LEASE_REVOKED = 21,

@@ -84,7 +84,8 @@ codes! {
     PermissionDenied = 18, "PERMISSION_DENIED", "permission denied", false;
     /// A certificate is wrong, expired or not trusted; the message says which side and why.
     Tls = 19, "TLS", "TLS failed", false;
-    /// The lease could not be renewed before the deadline: etcd was out of reach for too long, or the process slept.
+    /// The lease could not be renewed before the deadline: etcd was out of reach for too long or refused the renewal, or
+    /// the process slept.
     SessionExpired = 20, "SESSION_EXPIRED", "session expired", true;
     /// Somebody revoked the session's lease, or it expired at etcd before our deadline.
     LeaseRevoked = 21, "LEASE_REVOKED", "lease revoked", true;
