@@ -83,8 +83,9 @@ test: test-packages tools
 test-rust: tools
 	cargo test --locked --no-fail-fast
 
-# Every file in tests/c is a program of its own. It finds an etcd in the variable ETCD_ENDPOINTS.
-C_TESTS := $(patsubst tests/c/%.c,$(TARGET)/c/%,$(wildcard tests/c/*.c))
+# Every file in tests/c is a program of its own, which finds an etcd in the variable ETCD_ENDPOINTS. planted.c is to
+# fail: by it checker.sh sees whether valgrind and the sanitizer find what they should.
+C_TESTS := $(patsubst tests/c/%.c,$(TARGET)/c/%,$(filter-out tests/c/planted.c,$(wildcard tests/c/*.c)))
 
 test-c: $(C_TESTS) $(MAIN_ETCD)
 	tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(C_TESTS)
@@ -92,28 +93,33 @@ test-c: $(C_TESTS) $(MAIN_ETCD)
 # --as-needed: a program that loads the library itself is not linked with it.
 $(TARGET)/c/%: tests/c/%.c tests/c/testing.h include/tenure.h $(LIBRARY_FOLDER)/libtenure.so
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -o $@ $< \
-		-L$(LIBRARY_FOLDER) -Wl,--as-needed -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+	$(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -c -o $@.o $<
+	$(CC) -pthread -o $@ $@.o -L$(LIBRARY_FOLDER) -Wl,--as-needed -ltenure -Wl,-rpath,$(LIBRARY_FOLDER) $(RUNTIME)
 
 # "Possibly lost" is what only a pointer into its midst leads to, as with every hash table of Rust.
 VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
 	--show-leak-kinds=definite --num-callers=30
 
-test-c-valgrind: $(C_TESTS) $(MAIN_ETCD)
-	WRAPPER='$(VALGRIND)' tests/tools/checker.sh $(LIBRARY_FOLDER) $(TARGET)/checker $(CFLAGS)
+test-c-valgrind: $(C_TESTS) $(TARGET)/c/planted $(MAIN_ETCD)
+	WRAPPER='$(VALGRIND)' tests/tools/checker.sh $(TARGET)/c/planted
 	TENURE_TEST_SLOWNESS=20 WRAPPER='$(VALGRIND)' tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(C_TESTS)
 
 # The address sanitizer is not in stable Rust's options, hence RUSTC_BOOTSTRAP; --target keeps it out of build scripts.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 SANITIZED = CARGO_TARGET_DIR=$(TARGET)/sanitize RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
 SANITIZED_LIBRARY = $(TARGET)/sanitize/$(HOST)/debug
+# Rust's, for the programs as well: in a child of fork(), gcc's (12) may wait for a lock that nobody holds.
+SANITIZER = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.asan.a)
+SANITIZED_MAKE = $(MAKE) TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) LIBRARY_FOLDER=$(SANITIZED_LIBRARY) \
+	CFLAGS='$(CFLAGS) -fsanitize=address' \
+	RUNTIME='-Wl,--whole-archive $(SANITIZER) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm'
 
 test-c-asan: $(MAIN_ETCD)
-	$(SANITIZED) cargo build --locked --target $(HOST) --lib
+	$(SANITIZED) cargo rustc --locked --target $(HOST) --lib --crate-type cdylib
 	ln -sf libtenure.so $(SANITIZED_LIBRARY)/libtenure.so.0
-	tests/tools/checker.sh $(SANITIZED_LIBRARY) $(TARGET)/sanitize/checker $(CFLAGS) -fsanitize=address
-	$(MAKE) test-c TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) CFLAGS='$(CFLAGS) -fsanitize=address' \
-		LIBRARY_FOLDER=$(SANITIZED_LIBRARY)
+	$(SANITIZED_MAKE) $(TARGET)/sanitize/c/planted
+	tests/tools/checker.sh $(TARGET)/sanitize/c/planted $(SANITIZED_LIBRARY)/libtenure.so
+	$(SANITIZED_MAKE) test-c
 
 # The same programs with the library that is tested, the demo among them.
 TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TARGET)/examples/tested/%,$(EXAMPLES))

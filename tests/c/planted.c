@@ -1,6 +1,6 @@
 /*
- * A program with the defect that its argument names, for tests/tools/checker.sh: a memory checker that finds none of
- * them finds nothing anywhere.
+ * A program with the defect that its argument names, for tests/tools/checker.sh: a memory checker that
+ * doesn't find it here finds nothing anywhere.
  */
 #include <tenure.h>
 
