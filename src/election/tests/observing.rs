@@ -263,6 +263,25 @@ fn a_leader_that_goes_while_its_value_is_read_is_passed_over() {
 }
 
 #[test]
+fn a_question_about_a_former_leader_that_fails_is_no_trouble() {
+    let mut world = World::new();
+    let a = world.service();
+    let first = world.go_campaign("e");
+    let watcher = observer(&mut world, a);
+    let second = world.go_campaign("e");
+    world.run(SECOND);
+    let lists = world.count(What::List);
+    world.once(What::Value, Fate::LoseRequest);
+    put(&mut world, &first, &[2; LARGE]);
+    world.run(10 * MS);
+    world.go_resign(&first);
+    let seen = world.expect_observation(watcher);
+    assert!(seen.connected && key(&seen) == Some(second));
+    world.run(10 * SECOND);
+    assert_eq!((world.observations(watcher), world.count(What::List)), (0, lists));
+}
+
+#[test]
 fn a_leader_whose_key_was_created_anew_is_not_asked_for_in_a_hurry() {
     let mut world = World::new();
     let a = world.service();
