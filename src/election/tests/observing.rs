@@ -263,6 +263,25 @@ fn a_leader_that_goes_while_its_value_is_read_is_passed_over() {
 }
 
 #[test]
+fn a_question_about_a_former_leader_that_fails_is_no_trouble() {
+    let mut world = World::new();
+    let a = world.service();
+    let first = world.go_campaign("e");
+    let watcher = observer(&mut world, a);
+    let second = world.go_campaign("e");
+    world.run(SECOND);
+    let lists = world.count(What::List);
+    world.once(What::Value, Fate::LoseRequest);
+    put(&mut world, &first, &[2; LARGE]);
+    world.run(10 * MS);
+    world.go_resign(&first);
+    let seen = world.expect_observation(watcher);
+    assert!(seen.connected && key(&seen) == Some(second));
+    world.run(10 * SECOND);
+    assert_eq!((world.observations(watcher), world.count(What::List)), (0, lists));
+}
+
+#[test]
 fn a_leader_whose_key_was_created_anew_is_not_asked_for_in_a_hurry() {
     let mut world = World::new();
     let a = world.service();
@@ -565,8 +584,12 @@ fn whatever_breaks_the_last_thing_told_is_the_truth() {
         let watchers = [world.observe(a, "e"), world.observe(a, "e"), world.observe(a, "f")];
         (world.jitter, world.stream_lag) = (5 * MS, (seed as i64 % 7) * MS);
         let mut keys: Vec<Vec<u8>> = Vec::new();
+        if seed % 3 == 0 {
+            let lag = (world.random.next() % 40) as i64 * MS;
+            (world.jitter, world.stream_lag, world.slow_watches) = (0, 0, vec![(world.prefix("e"), lag)]);
+        }
         for _ in 0..150 {
-            match world.random.next() % 12 {
+            match world.random.next() % 15 {
                 0..4 => keys.push(world.go_campaign("e")),
                 4..7 if !keys.is_empty() => {
                     let at = world.random.next() as usize % keys.len().min(3);
@@ -582,13 +605,22 @@ fn whatever_breaks_the_last_thing_told_is_the_truth() {
                 9 => world.etcd.compact(),
                 10 => world.jump_wall_clock(a),
                 11 => world.once(What::Any, Fate::Refuse(Failure::Unknown)),
+                12 => {
+                    let more = world.random.next() % 40;
+                    world.observe(a, &format!("more{more}"));
+                }
+                13 => world.once(What::Any, Fate::Slow(60 * MS)),
+                14 if world.random.next().is_multiple_of(8) => {
+                    world.replace_etcd(|etcd, _| etcd.rebuild());
+                    keys.clear();
+                }
                 _ => {}
             }
             let pause = (world.random.next() % 30) as i64 * MS;
             world.run(pause);
         }
         world.heal();
-        world.run(10 * SECOND);
+        world.run(20 * SECOND);
         let leader = world.etcd.lowest(&world.prefix("e"));
         for watcher in &watchers[..2] {
             let seen = world.observed(*watcher);
