@@ -33,7 +33,7 @@
  *            type tenure_event_fn are called on one thread of the service's own, one at a time and in order. `pull`:
  *            the program calls tenure_service_next_event, with or without watching tenure_service_event_fd. Inside a
  *            callback everything may be called, but ending its own service answers TENURE_WRONG_THREAD. Callbacks must
- *            not unwind into the library: no C++ exception, no longjmp.
+ *            return, and not unwind into the library: no C++ exception, no longjmp, no pthread_exit.
  *
  * Leading    An event tells what was; tenure_campaign_is_leader tells what is. Ask it before acting as the leader, and
  *            pass tenure_campaign_token along, so that the receiver can refuse a leader of the past.
@@ -41,7 +41,8 @@
  * Signals    The library's threads block all signals, and it installs no handlers.
  *
  * fork()     A child owns nothing of its parent's: handles made before the fork answer TENURE_FORKED, is_leader is
- *            false, freeing does nothing, and the parent isn't disturbed. The child may open services of its own.
+ *            false, freeing does nothing, and the parent isn't disturbed. The child may open services of its own. One
+ *            forked inside a callback has only that thread, and must end without returning from the callback.
  *
  * Unloading  The library stays in memory after dlclose.
  */
@@ -418,7 +419,7 @@ typedef struct tenure_candidates {
  * Called on one thread of the service's own, one event at a time and in order. It may call every function of the
  * library but those that end its own service (they answer `TENURE_WRONG_THREAD`). It may take its time: leadership,
  * renewal and other services don't wait for it, but the service's further events do. It must not unwind: no C++
- * exception, no longjmp.
+ * exception, no longjmp, no pthread_exit.
  */
 typedef void (*tenure_event_fn)(void *user_data, const struct tenure_event *event);
 
@@ -583,8 +584,9 @@ tenure_code tenure_service_set_log_callback(struct tenure_service *service,
  * `options` NULL are the defaults, others are copied. Free with `tenure_campaign_free`.
  *
  * `on_event` gets the campaign's events, the first maybe before this call returns; each holds the handle and
- * `user_data`. It may be NULL, and must be with `events=pull`. `drop_user_data`, if not NULL, is called exactly once with `user_data`: after the campaign's last event
- * (pulled: when that is freed), or before this call returns an error.
+ * `user_data`. It may be NULL, and must be with `events=pull`. `drop_user_data`, if not NULL, is called exactly once
+ * with `user_data`: after the campaign's last event (pulled: when that is freed, or when the service is freed with it
+ * unread), or before this call returns an error.
  *
  * Errors: INVALID_NAME, INVALID_VALUE for options that contradict the service's, CAMPAIGN_IN_PROGRESS while an earlier
  * campaign of this service for the same election isn't closed, WRONG_MODE, CLOSED, SYSTEM.

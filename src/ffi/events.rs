@@ -91,7 +91,7 @@ pub struct tenure_event {
 /// Called on one thread of the service's own, one event at a time and in order. It may call every function of the
 /// library but those that end its own service (they answer `TENURE_WRONG_THREAD`). It may take its time: leadership,
 /// renewal and other services don't wait for it, but the service's further events do. It must not unwind: no C++
-/// exception, no longjmp.
+/// exception, no longjmp, no pthread_exit.
 pub type tenure_event_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, event: *const tenure_event)>;
 
 /// Told once that the library needs `user_data` no more, on whichever thread that turns out. Same rules as for

@@ -103,8 +103,9 @@ pub unsafe extern "C" fn tenure_service_set_log_callback(
 /// `options` NULL are the defaults, others are copied. Free with `tenure_campaign_free`.
 ///
 /// `on_event` gets the campaign's events, the first maybe before this call returns; each holds the handle and
-/// `user_data`. It may be NULL, and must be with `events=pull`. `drop_user_data`, if not NULL, is called exactly once with `user_data`: after the campaign's last event
-/// (pulled: when that is freed), or before this call returns an error.
+/// `user_data`. It may be NULL, and must be with `events=pull`. `drop_user_data`, if not NULL, is called exactly once
+/// with `user_data`: after the campaign's last event (pulled: when that is freed, or when the service is freed with it
+/// unread), or before this call returns an error.
 ///
 /// Errors: INVALID_NAME, INVALID_VALUE for options that contradict the service's, CAMPAIGN_IN_PROGRESS while an earlier
 /// campaign of this service for the same election isn't closed, WRONG_MODE, CLOSED, SYSTEM.

@@ -34,12 +34,13 @@ static struct sockaddr_in loopback(uint16_t port) {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
 }
 
-/* Resets the connection instead of ending it in order. */
+/* Ends the connection, and resets it at once: who hasn't read the end yet and writes gets SIGPIPE. */
 static void reset(int *pair) {
     struct linger now = {.l_onoff = 1, .l_linger = 0};
     for (int side = 0; side < SIDES; side++) {
         if (pair[side] != 0) {
             CHECK(setsockopt(pair[side], SOL_SOCKET, SO_LINGER, &now, sizeof now) == 0);
+            (void)shutdown(pair[side], SHUT_WR);
             CHECK(close(pair[side]) == 0);
             pair[side] = 0;
         }
