@@ -115,7 +115,7 @@ pub(super) struct Watch {
     asked: u32,
     interval: Nanos,
     backoff: Backoff,
-    list_backoff: Backoff,
+    pub(super) list_backoff: Backoff,
 }
 
 impl Watch {
@@ -448,7 +448,6 @@ impl Core {
             Ok(page) => page,
             Err(error) => return self.look_again(name, &error),
         };
-        self.watch.list_backoff.reset();
         if listing.revision == 0 {
             listing.revision = header.revision;
         }
@@ -464,6 +463,10 @@ impl Core {
             return self.send_list(name, *listing, next);
         }
         election.mirror.list(listing.entries, listing.revision);
+        // Where observers wait for the leader's value, only that is a success.
+        if election.observers.is_empty() || election.mirror.is_complete() {
+            self.watch.list_backoff.reset();
+        }
         self.election_changed(name);
     }
 
