@@ -153,6 +153,7 @@ impl Core {
         };
         match result.and_then(|(_, result)| one_range(result)) {
             Ok(range) => {
+                self.watch.list_backoff.reset();
                 let read = range.kvs.into_iter().next().filter(|kv| kv.create_revision == asked.token);
                 // Else it is gone, or created anew, and the watch will say so.
                 if let Some(kv) = read {

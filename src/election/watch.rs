@@ -116,7 +116,7 @@ pub(super) struct Watch {
     asked: u32,
     interval: Nanos,
     backoff: Backoff,
-    list_backoff: Backoff,
+    pub(super) list_backoff: Backoff,
 }
 
 impl Watch {
@@ -449,7 +449,6 @@ impl Core {
             Ok(page) => page,
             Err(error) => return self.look_again(name, &error),
         };
-        self.watch.list_backoff.reset();
         if listing.revision == 0 {
             listing.revision = header.revision;
         }
@@ -465,6 +464,10 @@ impl Core {
             return self.send_list(name, *listing, next);
         }
         election.mirror.list(listing.entries, listing.revision);
+        // Where observers wait for the leader's value, only that is a success.
+        if election.observers.is_empty() || election.mirror.is_complete() {
+            self.watch.list_backoff.reset();
+        }
         self.election_changed(name);
     }
 

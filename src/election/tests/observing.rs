@@ -235,6 +235,7 @@ fn while_the_leaders_value_can_not_be_read_the_former_leader_is_only_the_last_kn
     assert!(!unsure.connected && key(&unsure) == Some(first) && unsure.reason == Code::Unavailable);
     world.run(10 * SECOND);
     assert_eq!(world.observations(watcher), 0, "told once");
+    assert!(world.count(What::Value) < 30, "asked {} times in 10 s", world.count(What::Value));
     world.heal();
     let back = world.expect_observation(watcher);
     assert!(back.connected && key(&back) == Some(second));
