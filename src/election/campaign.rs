@@ -110,6 +110,11 @@ impl Campaign {
         }
     }
 
+    /// Create revision of its key; 0 while that isn't known to exist.
+    pub(super) fn token(&self) -> Revision {
+        self.token
+    }
+
     /// Needs the whole queue: for a leader the word of its own key's deletion is enough.
     pub(super) fn needs_list(&self) -> bool {
         self.leaving.is_none() && self.phase == Phase::Waiting

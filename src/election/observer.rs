@@ -69,6 +69,11 @@ impl Core {
         if election.observers.is_empty() || !election.mirror.is_synced() {
             return;
         }
+        // A list may be of the time before our own join; the watch is about to tell of that.
+        let own = election.campaign.and_then(|id| self.campaigns.get(&id));
+        if own.is_some_and(|campaign| election.mirror.revision() < campaign.token()) {
+            return;
+        }
         let name = name.clone();
         let prefix = self.keys.election(&name);
         let leader = match election.mirror.leader() {

@@ -39,6 +39,23 @@ fn many(world: &mut World, service: Service, elections: usize) {
 }
 
 #[test]
+fn who_observes_an_election_that_it_leads_is_not_told_of_the_time_before() {
+    let mut world = World::new();
+    let a = world.service();
+    world.elect(a, "other");
+    world.once(What::Join, Fate::Late(10 * MS));
+    let leader = world.campaign(a, "e");
+    world.expect_event(leader, State::Follower);
+    world.run(5 * MS);
+    // The list is in, and says that nobody stands.
+    world.stream_lag = 20 * MS;
+    let won = world.expect_event(leader, State::Leader);
+    let watcher = world.observe(a, "e");
+    let told = world.expect_observation(watcher);
+    assert_eq!(told.leader.map(|leader| leader.token), Some(won.token));
+}
+
+#[test]
 fn who_leads_is_told_first_and_after_each_change() {
     let mut world = World::new();
     let (a, b, c) = (world.service(), world.service(), world.service());
