@@ -343,9 +343,7 @@ impl Core {
     fn send_batches(&mut self, mut late: bool) {
         if self.closing {
             // The sessions' ends undo what these would.
-            for part in self.batch.drain() {
-                self.parts.remove(&part.id);
-            }
+            self.drop_queued();
         }
         while let Some(group) = self.batch.take(late) {
             late = false;
@@ -357,6 +355,12 @@ impl Core {
             self.timers.clear(Timer::Batch);
         } else {
             self.timers.set_earlier(Timer::Batch, self.now + BATCH_WAIT);
+        }
+    }
+
+    fn drop_queued(&mut self) {
+        for part in self.batch.drain() {
+            self.parts.remove(&part.id);
         }
     }
 
@@ -455,6 +459,8 @@ impl Core {
 
     /// Nothing of the former cluster holds any more.
     fn cluster_changed(&mut self, what: &str) {
+        // In a restored store whose old lease is still there, a join from before would leave a key.
+        self.drop_queued();
         let mut ids: Vec<SubscriptionId> = self.campaigns.keys().copied().collect();
         ids.sort_unstable();
         for (id, session) in std::mem::take(&mut self.sessions) {
