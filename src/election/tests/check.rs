@@ -1,5 +1,6 @@
 //! What must hold in the test world after every step, and at the end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::world::{Candidate, Service, World};
@@ -7,7 +8,7 @@ use crate::clock::Nanos;
 use crate::election::Candidacy;
 use crate::election::timers::Timer;
 use crate::events::{Observation, State, Status, SubscriptionId};
-use crate::store::{KeyValue, Revision};
+use crate::store::Revision;
 
 /// What a campaign has told so far.
 #[derive(Debug)]
@@ -42,6 +43,15 @@ impl Life {
 
     pub(super) fn claims_at(&self, local: Nanos) -> bool {
         self.token > 0 && local < self.until
+    }
+
+    pub(super) fn election(&self) -> &str {
+        &self.election
+    }
+
+    /// So many.
+    pub(super) fn events(&self) -> u64 {
+        self.events.len() as u64
     }
 
     pub(super) fn unread(&self) -> &[Status] {
@@ -138,13 +148,15 @@ impl World {
     pub(super) fn check_observation(&mut self, service: Service, id: SubscriptionId, next: &Observation) {
         let cluster_id = self.etcd.cluster_id;
         let prefix = self.prefix(&next.election);
-        let Some(last) = self.process(service).observed.get(&id) else {
-            return assert_eq!(next.sequence, 1);
-        };
-        assert!(!last.closed, "{next:?} after {last:?}");
-        assert!(next.sequence == last.sequence + 1, "{next:?} after {last:?}");
-        assert!(next.cluster_id != last.cluster_id || next.revision >= last.revision, "{next:?} after {last:?}");
-        if next.connected && !next.closed && next.cluster_id == cluster_id {
+        match self.process(service).observed.get(&id) {
+            None => assert_eq!(next.sequence, 1),
+            Some(last) => {
+                assert!(!last.closed && next.sequence == last.sequence + 1, "{next:?} after {last:?}");
+                let falls = next.cluster_id == last.cluster_id && next.revision < last.revision;
+                assert!(!falls, "{next:?} after {last:?}");
+            }
+        }
+        if next.connected && !next.closed && next.cluster_id == cluster_id && !self.processes[service.0].bygone {
             let is_name = |key: &[u8]| !key[prefix.len()..].contains(&b'/');
             let lowest = self.etcd.lowest_at(&prefix, next.revision).filter(|(_, key)| is_name(key));
             let nested = next.reason == crate::error::Code::NameCollision;
@@ -153,18 +165,24 @@ impl World {
         }
     }
 
-    /// A key went with its lease: nobody may still count on it.
-    pub(super) fn check_expiry(&mut self, keys: &[KeyValue]) {
-        for kv in keys {
-            for (at, process) in self.processes.iter().enumerate() {
-                for (&id, life) in &process.lives {
-                    let candidate = Candidate { service: Service(at), id };
-                    let claims = life.claims_at(process.local(self.now)) && life.token == kv.create_revision;
-                    assert!(
-                        !claims || self.is_excused(candidate, life.token),
-                        "{candidate:?} leads with an expired lease"
-                    );
-                }
+    /// The store has changed: whoever claims to lead has the lowest key in it.
+    pub(super) fn check_claims(&self) {
+        let mut lowest: BTreeMap<Vec<u8>, Revision> = BTreeMap::new();
+        for kv in self.etcd.keys(b"") {
+            let prefix = kv.key.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+            let token = lowest.entry(kv.key[..prefix].to_vec()).or_insert(kv.create_revision);
+            *token = kv.create_revision.min(*token);
+        }
+        for (at, process) in self.processes.iter().enumerate() {
+            let local = process.local(self.now);
+            for (&id, life) in process.lives.iter().filter(|(_, life)| life.claims_at(local)) {
+                let candidate = Candidate { service: Service(at), id };
+                let first = lowest.get(&self.prefix(&life.election));
+                assert!(
+                    first == Some(&life.token) || self.is_excused(candidate, life.token),
+                    "{candidate:?} leads with {}, but the lowest is {first:?}",
+                    life.token
+                );
             }
         }
     }

@@ -16,6 +16,7 @@
 mod check;
 mod etcd;
 mod faults;
+mod simulation;
 mod story;
 mod watching;
 mod wire;
