@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::CallId;
-use crate::store::{Op, OpResult, Txn, TxnResult};
+use crate::store::{Failure, Op, OpResult, Txn, TxnResult};
 
 /// Transactions under way at once before others wait to be joined.
 const IN_FLIGHT: usize = 4;
@@ -30,11 +30,12 @@ pub(crate) struct Batch {
     queue: VecDeque<Part>,
     in_flight: usize,
     parts: usize,
+    bytes: usize,
 }
 
 impl Batch {
     pub(crate) fn new() -> Self {
-        Batch { queue: VecDeque::new(), in_flight: 0, parts: PARTS }
+        Batch { queue: VecDeque::new(), in_flight: 0, parts: PARTS, bytes: BYTES }
     }
 
     pub(crate) fn push(&mut self, part: Part) {
@@ -46,6 +47,11 @@ impl Batch {
         let before = self.queue.len();
         self.queue.retain(|part| part.id != id);
         self.queue.len() < before
+    }
+
+    /// Takes back all that has not been sent.
+    pub(crate) fn drain(&mut self) -> VecDeque<Part> {
+        std::mem::take(&mut self.queue)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -68,7 +74,7 @@ impl Batch {
         let mut bytes = 0;
         while let Some(part) = self.queue.front() {
             bytes += size(&part.txn);
-            let fits = group.is_empty() || (!part.alone && group.len() < self.parts && bytes <= BYTES);
+            let fits = group.is_empty() || (!part.alone && group.len() < self.parts && bytes <= self.bytes);
             if !fits {
                 break;
             }
@@ -88,9 +94,16 @@ impl Batch {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// The server takes fewer operations than we sent.
-    pub(crate) fn shrink(&mut self, parts: usize) {
-        self.parts = (parts / 2).max(1);
+    /// A group was refused: if for its size, the next ones are smaller.
+    pub(crate) fn refused(&mut self, group: &[Part], failure: Failure) {
+        match failure {
+            Failure::TooManyOps => self.parts = self.parts.min((group.len() / 2).max(1)),
+            Failure::TooLarge => {
+                let bytes: usize = group.iter().map(|part| size(&part.txn)).sum();
+                self.bytes = self.bytes.min(bytes / 2);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -175,10 +188,24 @@ mod tests {
         let mut batch = Batch::new();
         (0..150).for_each(|id| batch.push(part(id, 1)));
         assert_eq!(batch.take(false).unwrap().len(), PARTS);
-        batch.shrink(PARTS);
-        assert_eq!(batch.take(false).unwrap().len(), PARTS / 2);
+        batch.take(false);
         (0..3).for_each(|id| batch.push(part(id, BYTES / 2)));
         assert_eq!(ids(batch.take(false)), [0]);
+    }
+
+    #[test]
+    fn a_group_refused_for_its_size_makes_the_next_ones_smaller_in_just_that() {
+        let (mut batch, mut sent) = (Batch::new(), Vec::new());
+        for count in [20, 100] {
+            (0..count).for_each(|id| batch.push(part(id, 1)));
+            sent.push(batch.take(false).unwrap());
+        }
+        sent.iter().for_each(|group| batch.refused(group, Failure::TooManyOps));
+        (0..30).for_each(|id| batch.push(part(id, 1)));
+        let group = batch.take(false).unwrap();
+        assert_eq!(group.len(), 10, "the smaller refusal counts, in whatever order they come");
+        batch.refused(&group, Failure::TooLarge);
+        assert_eq!(batch.take(true).unwrap().len(), 5);
     }
 
     #[test]

@@ -531,7 +531,8 @@ impl Core {
     pub(super) fn resign(&mut self, id: SubscriptionId, reply: Option<ReplyId>) {
         let Some(campaign) = self.campaigns.get_mut(&id) else {
             // Closed; after a loss its lease may still be on its way out.
-            match (self.ghost_of(id), reply) {
+            let ghost = self.ghost_of(id).and_then(|session| self.sessions.get_mut(&session));
+            match (ghost, reply) {
                 (Some(session), Some(reply)) => session.waiters.push(reply),
                 (None, Some(reply)) => self.reply(reply, Ok(Reply::Done)),
                 (_, None) => {}
@@ -552,7 +553,7 @@ impl Core {
         match campaign.phase {
             // The way out was begun by a loss; it just ends differently now.
             _ if was_leaving && campaign.phase != Phase::Resting => {}
-            Phase::Resting => self.leave_ghost(id),
+            Phase::Resting => self.key_gone(id),
             Phase::Joining(call) if self.batch.cancel(call) => {
                 self.parts.remove(&call);
                 self.remove_key(id);
@@ -560,15 +561,6 @@ impl Core {
             Phase::Joining(_) => {}
             _ => self.remove_key(id),
         }
-    }
-
-    /// Resigned while resting: what the loss left behind must be gone before that is confirmed.
-    fn leave_ghost(&mut self, id: SubscriptionId) {
-        self.timers.clear(Timer::Campaign(id));
-        let ghost = self.sessions.iter().find(|(_, session)| session.lost.contains(&id)).map(|(&session, _)| session);
-        let Some(campaign) = self.campaigns.get_mut(&id) else { return };
-        campaign.session = ghost;
-        self.wait_for_session_end(id);
     }
 
     /// The one way out: deletes the key if it may exist, and goes on trying until that is confirmed.
@@ -641,8 +633,10 @@ impl Core {
         }
     }
 
-    /// Nothing of the candidacy is left at the store.
+    /// Nothing of the present candidacy is left at the store. What a former one left there must be gone, too, before
+    /// the campaign is closed.
     fn key_gone(&mut self, id: SubscriptionId) {
+        let ghost = self.ghost_of(id);
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         campaign.token = 0;
         campaign.join_unknown = false;
@@ -651,9 +645,15 @@ impl Core {
         if let Some(session) = session {
             self.leave_session(session, id);
         }
-        match after {
-            Some(After::Rest) => self.rest(id),
-            _ => self.finish(id),
+        match (after, ghost) {
+            (Some(After::Rest), _) => self.rest(id),
+            (_, None) => self.finish(id),
+            (_, ghost) => {
+                if let Some(campaign) = self.campaigns.get_mut(&id) {
+                    campaign.session = ghost;
+                }
+                self.wait_for_session_end(id);
+            }
         }
     }
 
@@ -706,9 +706,6 @@ impl Core {
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         let resigners = std::mem::take(&mut campaign.resigners);
         campaign.loss = None;
-        if let Phase::Joining(call) = campaign.phase {
-            self.batch.cancel(call);
-        }
         match campaign.session.and_then(|session| self.sessions.get_mut(&session)) {
             Some(session) => {
                 session.waiters.extend(resigners);

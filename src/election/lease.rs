@@ -8,7 +8,7 @@ use super::{Core, PartPurpose, Purpose, Reply, Request, keys};
 use crate::clock::{Nanos, SECOND, nanos};
 use crate::error::{Code, Error};
 use crate::events::{Level, SubscriptionId};
-use crate::store::{Compare, Failure, Header, LeaseState, Op, StoreError, Txn, TxnResult};
+use crate::store::{Compare, Failure, LeaseState, Op, StoreError, Txn};
 
 /// Between two looks for the key of a lost join.
 const DIG_PAUSE: Nanos = SECOND;
@@ -47,48 +47,37 @@ impl Core {
         let Some((_, sent)) = session.call.take() else { return };
         match result {
             Ok(state) => self.lease_held(id, sent, state),
-            // Our own earlier request was granted after all. Its instant is unknown: renew to have one.
-            Err(error) if error.failure == Failure::LeaseExists && session.grant_unknown => {
-                if session.phase == Phase::Ending {
-                    self.send_revoke(id);
-                } else {
-                    self.send_keep_alive(id);
-                }
-            }
-            Err(error) if error.failure == Failure::LeaseExists => {
-                session.lease = self.random.lease_id();
-                self.send_grant_or_end(id);
-            }
-            Err(error) if error.failure.is_transient() => {
-                session.grant_unknown |= error.failure.is_unknown();
-                session.trouble = error.message.clone();
-                if session.phase == Phase::Ending && !session.grant_unknown {
-                    self.session_ended(id);
-                    return;
-                }
-                let pause = session.backoff.pause(&mut self.random);
-                self.timers.set(Timer::Session(id), self.now + pause);
-                self.log(Level::Warn, format!("no lease yet: {error}"));
-            }
-            Err(error) => {
-                let error = Error::from(&error);
-                let members = std::mem::take(&mut session.members);
-                if session.grant_unknown {
-                    self.end_session(id, error.message());
-                } else {
-                    self.session_ended(id);
-                }
-                self.members_lost(members, &error);
-            }
+            Err(error) => self.not_granted(id, &error),
         }
     }
 
-    /// A lease that was asked for while the session is given up only needs to be ended.
-    fn send_grant_or_end(&mut self, id: SessionId) {
-        match self.sessions.get(&id).map(|session| session.phase) {
-            Some(Phase::Ending) => self.session_ended(id),
-            Some(_) => self.send_grant(id),
-            None => {}
+    fn not_granted(&mut self, id: SessionId, error: &StoreError) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let exists = error.failure == Failure::LeaseExists;
+        let may_be_held = session.grant_unknown || error.failure.is_unknown();
+        // A definite answer, even one that leaves open what happened, doesn't arrive again later.
+        session.grant_unknown |= error.failure.is_unknown() && error.failure.is_transient();
+        session.trouble = error.message.clone();
+        if session.phase == Phase::Ending {
+            if may_be_held { self.send_revoke(id) } else { self.session_ended(id) }
+        } else if exists && session.grant_unknown {
+            // Our own earlier request was granted after all. Its instant is unknown: renew to have one.
+            self.send_keep_alive(id);
+        } else if exists {
+            session.lease = self.random.lease_id();
+            self.send_grant(id);
+        } else if error.failure.is_transient() {
+            let pause = session.backoff.pause(&mut self.random);
+            self.timers.set(Timer::Session(id), self.now + pause);
+            self.log(Level::Warn, format!("no lease yet: {error}"));
+        } else {
+            let members = std::mem::take(&mut session.members);
+            if may_be_held {
+                self.end_session(id, &error.message)
+            } else {
+                self.session_ended(id)
+            }
+            self.members_lost(members, &Error::from(error));
         }
     }
 
@@ -348,9 +337,9 @@ impl Core {
         }
     }
 
-    /// The session that still holds what a lost campaign left behind.
-    pub(super) fn ghost_of(&mut self, campaign: SubscriptionId) -> Option<&mut Session> {
-        self.sessions.values_mut().find(|session| session.lost.contains(&campaign))
+    /// A session that still holds what a lost campaign left behind.
+    pub(super) fn ghost_of(&self, campaign: SubscriptionId) -> Option<SessionId> {
+        self.sessions.iter().filter(|(_, session)| session.lost.contains(&campaign)).map(|(&id, _)| id).max()
     }
 
     /// A withdrawn candidate's join was never answered and may arrive yet, after we saw that its key is gone: look
@@ -374,19 +363,9 @@ impl Core {
             self.timers.set(Timer::Graves(id), now + DIG_PAUSE);
         }
         for key in keys {
-            let txn = Txn {
-                compares: vec![Compare::Lease(key.clone(), lease)],
-                then: vec![Op::Delete(key.clone())],
-                otherwise: vec![],
-            };
-            self.submit(PartPurpose::Grave(id, key), txn);
-        }
-    }
-
-    pub(super) fn dug(&mut self, id: SessionId, key: &[u8], result: Result<(Header, TxnResult), StoreError>) {
-        // A failed look is repeated by the timer; a key found was deleted, and can't be created twice.
-        if let (Ok((_, TxnResult { succeeded: true, .. })), Some(session)) = (result, self.sessions.get_mut(&id)) {
-            session.graves.remove(key);
+            let compares = vec![Compare::Lease(key.clone(), lease)];
+            // Found or not, it is looked for again: more than one join may have been lost.
+            self.submit(PartPurpose::Grave, Txn { compares, then: vec![Op::Delete(key)], otherwise: vec![] });
         }
     }
 

@@ -179,7 +179,7 @@ enum PartPurpose {
     Join(SubscriptionId),
     Withdraw(SubscriptionId),
     Proclaim(SubscriptionId),
-    Grave(SessionId, Vec<u8>),
+    Grave,
     List(Arc<str>),
     WideList(watch::WidePage),
     LeaderValue(Arc<str>),
@@ -339,6 +339,12 @@ impl Core {
     }
 
     fn send_batches(&mut self, mut late: bool) {
+        if self.closing {
+            // The sessions' ends undo what these would.
+            for part in self.batch.drain() {
+                self.parts.remove(&part.id);
+            }
+        }
         while let Some(group) = self.batch.take(late) {
             late = false;
             let request = Request::Txn(batch::join(&group));
@@ -394,9 +400,7 @@ impl Core {
                 }
             }
             Err(error) if count > 1 && !error.failure.is_transient() => {
-                if matches!(error.failure, Failure::TooManyOps | Failure::TooLarge) {
-                    self.batch.shrink(count);
-                }
+                self.batch.refused(&group, error.failure);
                 self.log(Level::Debug, format!("{count} requests were refused together, sending them singly: {error}"));
                 let alone = error.failure != Failure::TooManyOps;
                 for part in group {
@@ -416,11 +420,10 @@ impl Core {
             Some(PartPurpose::Join(campaign)) => self.joined(campaign, part, result),
             Some(PartPurpose::Withdraw(campaign)) => self.withdrawn(campaign, part, result),
             Some(PartPurpose::Proclaim(campaign)) => self.proclaimed(campaign, part, result),
-            Some(PartPurpose::Grave(session, key)) => self.dug(session, &key, result),
             Some(PartPurpose::List(election)) => self.listed(&election, part, result),
             Some(PartPurpose::WideList(page)) => self.wide_listed(page, result),
             Some(PartPurpose::LeaderValue(election)) => self.leader_value(&election, result),
-            None => {}
+            Some(PartPurpose::Grave) | None => {}
         }
     }
 
@@ -448,8 +451,11 @@ impl Core {
     /// Nothing of the former cluster holds any more.
     fn cluster_changed(&mut self, what: &str) {
         let ids: Vec<SubscriptionId> = self.campaigns.keys().copied().collect();
-        for session in std::mem::take(&mut self.sessions).into_keys() {
-            self.clear_session_timers(session);
+        for (id, session) in std::mem::take(&mut self.sessions) {
+            self.clear_session_timers(id);
+            for reply in session.waiters {
+                self.reply(reply, Err(Error::new(Code::ClusterChanged, what)));
+            }
         }
         for id in ids {
             self.cluster_lost(id, what);

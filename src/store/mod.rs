@@ -224,7 +224,8 @@ pub enum Failure {
     Unauthenticated,
     /// The user may not do this.
     PermissionDenied,
-    /// The store's space quota is used up (alarm NOSPACE).
+    /// The store's space quota is used up (alarm NOSPACE). The request that hits the limit is applied all the same
+    /// (`quotaApplierV3` in server/etcdserver/apply).
     NoSpace,
     /// More operations than the server takes in one transaction.
     TooManyOps,
@@ -239,7 +240,7 @@ pub enum Failure {
 impl Failure {
     /// The request may have taken effect, or may yet.
     pub fn is_unknown(self) -> bool {
-        matches!(self, Failure::Unknown | Failure::NoLeader)
+        matches!(self, Failure::Unknown | Failure::NoLeader | Failure::NoSpace)
     }
 
     /// Worth asking again, here or at another endpoint.

@@ -156,6 +156,11 @@ impl Etcd {
         all.into_iter().filter(|kv| kv.key.starts_with(prefix)).collect()
     }
 
+    /// The lowest key below the prefix, nested ones included.
+    pub(super) fn lowest(&self, prefix: &[u8]) -> Option<KeyValue> {
+        self.keys(prefix).into_iter().min_by_key(|kv| (kv.create_revision, kv.key.clone()))
+    }
+
     /// The lowest key below the prefix at a past revision, nested ones included, as create revision and key.
     pub(super) fn lowest_at(&self, prefix: &[u8], revision: Revision) -> Option<(Revision, Vec<u8>)> {
         self.queue_at(prefix, revision).into_iter().next()

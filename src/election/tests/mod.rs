@@ -13,9 +13,12 @@
 
 #![allow(dead_code, reason = "some tools of the world wait for their tests")]
 
+mod batching;
 mod check;
 mod etcd;
+mod exits;
 mod faults;
+mod session;
 mod simulation;
 mod story;
 mod watching;
