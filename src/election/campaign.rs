@@ -487,6 +487,10 @@ impl Core {
         let error = Error::new(Code::ClusterChanged, what);
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         campaign.session = None;
+        if campaign.phase == Phase::Resting {
+            // Its loss was told, and it has nothing there.
+            return;
+        }
         let leaving = campaign.leaving;
         for reply in std::mem::take(&mut campaign.resigners) {
             self.reply(reply, Err(error.clone()));

@@ -450,7 +450,8 @@ impl Core {
 
     /// Nothing of the former cluster holds any more.
     fn cluster_changed(&mut self, what: &str) {
-        let ids: Vec<SubscriptionId> = self.campaigns.keys().copied().collect();
+        let mut ids: Vec<SubscriptionId> = self.campaigns.keys().copied().collect();
+        ids.sort_unstable();
         for (id, session) in std::mem::take(&mut self.sessions) {
             self.clear_session_timers(id);
             for reply in session.waiters {

@@ -49,9 +49,8 @@ impl Life {
         &self.election
     }
 
-    /// So many.
-    pub(super) fn events(&self) -> u64 {
-        self.events.len() as u64
+    pub(super) fn last(&self) -> Option<&Status> {
+        self.events.last()
     }
 
     pub(super) fn unread(&self) -> &[Status] {

@@ -211,12 +211,19 @@ impl Etcd {
     /// By hand.
     pub(super) fn put(&mut self, key: Vec<u8>, value: &[u8], lease: LeaseId) {
         let put = Op::Put { key, value: value.to_vec(), lease };
-        self.txn(Txn { then: vec![put], ..Txn::default() }).unwrap();
+        self.by_hand(vec![put]);
     }
 
     /// By hand.
     pub(super) fn delete(&mut self, key: &[u8]) {
-        self.txn(Txn { then: vec![Op::Delete(key.to_vec())], ..Txn::default() }).unwrap();
+        self.by_hand(vec![Op::Delete(key.to_vec())]);
+    }
+
+    /// Whatever is forbidden to others.
+    fn by_hand(&mut self, then: Vec<Op>) {
+        let plan = self.history.plan(Txn { then, ..Txn::default() }, &|_| true).unwrap();
+        let (_, events) = self.history.run(plan);
+        self.changed(events);
     }
 
     /// Ends a lease and deletes its keys. False if it isn't there.
@@ -248,9 +255,7 @@ impl Etcd {
                 WatchEvent::Put(kv) => Op::Put { key: kv.key, value: kv.value, lease: kv.lease },
                 WatchEvent::Delete { key, .. } => Op::Delete(key),
             });
-            let plan = self.history.plan(Txn { then: then.collect(), ..Txn::default() }, &|_| true).unwrap();
-            let (_, events) = self.history.run(plan);
-            self.changed(events);
+            self.by_hand(then.collect());
         }
         self.published = self.log.len();
         let ended = std::mem::take(&mut self.ended).into_iter().filter(|(until, ..)| *until >= revision);

@@ -38,7 +38,7 @@ pub(super) struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Watcher {
     pub(super) service: Service,
-    id: SubscriptionId,
+    pub(super) id: SubscriptionId,
 }
 
 /// A caller who waits.

@@ -77,16 +77,13 @@ impl Simulation {
     }
 
     fn campaign(&mut self, service: Service, election: String) {
+        let most = self.world.process(service).core.ttl / 3;
         let candidacy = Candidacy {
             election: election.into(),
             value: self.value().into(),
             rejoin: self.chance(60),
             at_risk: self.chance(50),
-            step_down_margin: if self.chance(25) {
-                self.world.ttl / (2 + self.below(8) as u32)
-            } else {
-                Duration::ZERO
-            },
+            step_down_margin: if self.chance(25) { most / (1 + self.below(8) as u32) } else { Duration::ZERO },
             wait_limit: self.chance(15).then(|| Duration::from_millis(10 + self.below(20_000))),
         };
         let value = candidacy.value.clone();
