@@ -68,7 +68,8 @@ pub struct Observation {
     pub election: Arc<str>,
     /// The leader, or nobody.
     pub leader: Option<Candidate>,
-    /// The store's revision at which this was so; never falls within one cluster.
+    /// The store's revision at which this was so; never falls, until [`Code::ClusterChanged`] is told and all begins
+    /// anew from 0.
     pub revision: Revision,
     /// The cluster; 0 while unknown.
     pub cluster_id: u64,

@@ -1,5 +1,6 @@
 //! The candidates of one election as a copy in revision order, fed by a list and a watch.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::store::{LeaseId, Revision};
@@ -8,15 +9,14 @@ use crate::store::{LeaseId, Revision};
 /// huge values can't fill our memory.
 pub(crate) const KEPT_VALUE_BYTES: usize = 16 * 1024;
 
-/// Nested keys to remember; one is enough to complain about.
-const NESTED: usize = 64;
-
 /// A candidate's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// The key below the election's prefix.
     pub(crate) name: Box<[u8]>,
     pub(crate) token: Revision,
+    /// Revision of its last change: tells which of two reports is the newer one.
+    pub(crate) changed: Revision,
     /// `None`: not known here; etcd since 3.7 lists keys alone without it.
     pub(crate) lease: Option<LeaseId>,
     /// `None`: not known here, read it.
@@ -43,7 +43,7 @@ impl Change {
 pub(crate) struct Mirror {
     /// By token, then name: the order of etcd's queue.
     entries: Vec<Entry>,
-    nested: Vec<Box<[u8]>>,
+    nested: BTreeSet<Box<[u8]>>,
     /// All changes up to here are in; never falls while synced.
     revision: Revision,
     synced: bool,
@@ -58,6 +58,11 @@ impl Mirror {
 
     pub(crate) fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Whole, and all is known of the leader, if there is one.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.synced && self.leader().is_none_or(|leader| leader.value.is_some() && leader.lease.is_some())
     }
 
     /// The lowest candidate.
@@ -77,11 +82,11 @@ impl Mirror {
         self.entries[at].lease.is_none_or(|held| held == lease).then_some(at == 0)
     }
 
-    /// Sets what was read apart of a candidate.
+    /// Sets what was read apart of a candidate, unless the watch has told something newer meanwhile.
     pub(crate) fn complete(&mut self, read: Entry) {
-        if let Some(entry) = self.entries.iter_mut().find(|known| known.token == read.token && known.name == read.name)
-        {
-            *entry = read;
+        let same = |known: &&mut Entry| known.token == read.token && known.name == read.name;
+        if let Some(known) = self.entries.iter_mut().find(same).filter(|known| known.changed <= read.changed) {
+            *known = read;
         }
     }
 
@@ -98,15 +103,26 @@ impl Mirror {
 
     /// A list of all keys below the prefix at a revision, read after the watch was opened.
     pub(crate) fn list(&mut self, entries: Vec<Entry>, revision: Revision) {
-        if self.synced && revision < self.revision {
-            return;
+        self.take_over(entries, revision, Vec::new());
+    }
+
+    /// The same, read under another watch, with what that one has told: from now on it feeds this copy.
+    pub(crate) fn take_over(&mut self, entries: Vec<Entry>, revision: Revision, told: Vec<Change>) {
+        if !self.synced || revision >= self.revision {
+            self.replace(entries, revision);
         }
+        let mut changes = std::mem::take(&mut self.early);
+        changes.extend(told);
+        changes.sort_by_key(Change::revision);
+        changes.into_iter().for_each(|change| self.apply(change));
+    }
+
+    fn replace(&mut self, entries: Vec<Entry>, revision: Revision) {
         let kept = std::mem::take(&mut self.entries);
         self.nested.clear();
         for mut entry in entries {
-            let known = kept.iter().find(|k| k.token == entry.token && k.name == entry.name);
-            // What may have changed while we didn't watch is read again.
-            if let Some(known) = known.filter(|_| self.synced) {
+            let same = |k: &&Entry| k.token == entry.token && k.name == entry.name && k.changed == entry.changed;
+            if let Some(known) = kept.iter().find(same) {
                 entry.value = entry.value.or_else(|| known.value.clone());
                 entry.lease = entry.lease.or(known.lease);
             }
@@ -114,9 +130,6 @@ impl Mirror {
         }
         self.revision = revision;
         self.synced = true;
-        for change in std::mem::take(&mut self.early) {
-            self.apply(change);
-        }
     }
 
     /// A change told by the watch. While a list is being read it waits for it; before, the list will know it.
@@ -143,9 +156,7 @@ impl Mirror {
 
     fn put(&mut self, entry: Entry) {
         if entry.name.contains(&b'/') {
-            if self.nested.len() < NESTED && !self.nested.contains(&entry.name) {
-                self.nested.push(entry.name);
-            }
+            self.nested.insert(entry.name);
             return;
         }
         self.entries.retain(|known| known.name != entry.name);
@@ -154,7 +165,7 @@ impl Mirror {
     }
 
     fn delete(&mut self, name: &[u8], revision: Revision) {
-        self.nested.retain(|known| **known != *name);
+        self.nested.remove(name);
         // A key created at this very revision was created after the deletion, or is in the list already.
         self.entries.retain(|known| *known.name != *name || known.token >= revision);
     }
@@ -165,7 +176,8 @@ mod tests {
     use super::*;
 
     fn entry(name: &str, token: Revision) -> Entry {
-        Entry { name: name.as_bytes().into(), token, lease: Some(1), value: Some(name.as_bytes().into()) }
+        let value = Some(name.as_bytes().into());
+        Entry { name: name.as_bytes().into(), token, changed: token, lease: Some(1), value }
     }
 
     fn put(name: &str, token: Revision, revision: Revision) -> Change {
@@ -211,10 +223,8 @@ mod tests {
     fn a_changed_value_keeps_the_place_in_the_queue() {
         let mut mirror = Mirror::default();
         mirror.list(vec![entry("a", 2), entry("b", 3)], 3);
-        mirror.change(
-            Change::Put { entry: Entry { value: Some(b"new"[..].into()), ..entry("a", 2) }, revision: 4 },
-            true,
-        );
+        let new = Entry { value: Some(b"new"[..].into()), changed: 4, ..entry("a", 2) };
+        mirror.change(Change::Put { entry: new, revision: 4 }, true);
         assert_eq!(mirror.leader().and_then(|e| e.value.as_deref()), Some(&b"new"[..]));
         assert_eq!(names(&mirror), "a b");
     }
@@ -235,19 +245,44 @@ mod tests {
     }
 
     #[test]
-    fn after_a_broken_watch_a_list_is_needed_and_values_are_not_trusted() {
+    fn a_value_is_trusted_while_its_revision_is_the_last() {
+        let mut mirror = Mirror::default();
+        mirror.list(vec![entry("a", 2)], 5);
+        mirror.list(vec![Entry { value: None, ..entry("a", 2) }], 6);
+        assert!(mirror.is_complete());
+        // The change will be told later than the list that knows it.
+        mirror.list(vec![Entry { value: None, changed: 7, ..entry("a", 2) }], 8);
+        assert!(!mirror.is_complete());
+        mirror.complete(entry("a", 2));
+        assert!(!mirror.is_complete(), "read before it changed");
+        mirror.complete(Entry { changed: 7, ..entry("a", 2) });
+        assert!(mirror.is_complete());
+    }
+
+    #[test]
+    fn another_watch_takes_over_without_a_gap() {
+        for (early, told) in [(vec![4, 5, 6], vec![5, 6, 7]), (vec![6], vec![5, 7]), (vec![], vec![4, 5, 6, 7])] {
+            let put = |at: &i64| put(&format!("c{at}"), *at, *at);
+            let mut mirror = Mirror::default();
+            early.iter().for_each(|at| mirror.change(put(at), true));
+            mirror.take_over(vec![entry("c4", 4)], 4, told.iter().map(put).collect());
+            assert_eq!((names(&mirror).as_str(), mirror.revision()), ("c4 c5 c6 c7", 7));
+        }
+        let mut ahead = Mirror::default();
+        ahead.list(vec![entry("a", 1), entry("b", 6)], 6);
+        ahead.take_over(vec![entry("a", 1)], 4, vec![put("b", 6, 6), delete("a", 7)]);
+        assert_eq!(names(&ahead), "b", "an older list, but what was told is newer");
+    }
+
+    #[test]
+    fn after_a_broken_watch_a_list_is_needed() {
         let mut mirror = Mirror::default();
         mirror.list(vec![entry("a", 2)], 5);
         mirror.unsync();
         mirror.change(delete("a", 7), true);
-        assert_eq!(names(&mirror), "a", "the last state known");
-        mirror.list(vec![Entry { value: None, ..entry("a", 2) }], 6);
-        assert_eq!(names(&mirror), "");
-        mirror.list(vec![Entry { value: None, ..entry("b", 8) }], 9);
-        assert_eq!(mirror.leader().map(|e| e.value.is_none()), Some(true));
-        mirror.complete(Entry { value: Some(b"v"[..].into()), ..entry("b", 8) });
-        mirror.list(vec![Entry { value: None, ..entry("b", 8) }], 9);
-        assert_eq!(mirror.leader().and_then(|e| e.value.as_deref()), Some(&b"v"[..]), "known since we watch");
+        assert_eq!((names(&mirror).as_str(), mirror.is_complete()), ("a", false), "the last state known");
+        mirror.list(vec![entry("a", 2)], 6);
+        assert_eq!((names(&mirror).as_str(), mirror.is_complete()), ("", true));
     }
 
     #[test]
@@ -258,6 +293,7 @@ mod tests {
         mirror.change(delete("x/1", 3), true);
         assert_eq!(mirror.nested(), None);
         (0..1000).for_each(|i| mirror.change(put(&format!("n/{i}"), 10 + i, 10 + i), true));
-        assert_eq!(mirror.nested.len(), NESTED);
+        (0..999).for_each(|i| mirror.change(delete(&format!("n/{i}"), 2000 + i), true));
+        assert_eq!(mirror.nested(), Some(&b"n/999"[..]), "none of many is forgotten");
     }
 }

@@ -187,8 +187,9 @@ enum PartPurpose {
 
 struct Call {
     purpose: Purpose,
-    /// No linearizable answer may be older than what was known when it was asked for.
-    revision: Revision,
+    /// No linearizable answer may be older than what was known when it was asked for. `None`: it was asked of a
+    /// former cluster, so that no answer is of use.
+    revision: Option<Revision>,
 }
 
 /// See the module.
@@ -325,7 +326,7 @@ impl Core {
 
     fn call(&mut self, purpose: Purpose, request: Request, timeout: Nanos) -> CallId {
         let id = self.next_id();
-        self.calls.insert(id, Call { purpose, revision: self.revision });
+        self.calls.insert(id, Call { purpose, revision: Some(self.revision) });
         self.emit(Output::Call { id, request, timeout });
         id
     }
@@ -360,18 +361,10 @@ impl Core {
 
     fn answer(&mut self, id: CallId, result: Result<Answer, StoreError>) {
         let Some(call) = self.calls.remove(&id) else { return };
-        if let Ok(answer) = &result {
-            let (header, linearizable) = match answer {
-                Answer::Lease(state) => (state.header, false),
-                Answer::Revoked(header) => (*header, false),
-                Answer::Txn(header, _) | Answer::Range(header, _) => (*header, true),
-            };
-            let floor = if linearizable { call.revision } else { 0 };
-            if self.notice_cluster(header, floor) && !matches!(call.purpose, Purpose::Group) {
-                // What it answers belongs to a session or read of the former cluster.
-                return;
-            }
-        }
+        let result = result.and_then(|answer| match self.is_former(&call, &answer) {
+            true => Err(StoreError::new(Failure::Unknown, "another cluster answers")),
+            false => Ok(answer),
+        });
         match (call.purpose, result) {
             (Purpose::Grant(session), result) => self.granted(session, lease_state(result)),
             (Purpose::KeepAlive(session), result) => self.renewed(session, id, lease_state(result)),
@@ -379,6 +372,17 @@ impl Core {
             (Purpose::Read(read), result) => self.read_answer(read, result),
             (Purpose::Group, result) => self.group_answered(id, result),
         }
+    }
+
+    /// Whether the answer belongs to a cluster that is not the present one, or to a question that was asked of such.
+    fn is_former(&mut self, call: &Call, answer: &Answer) -> bool {
+        let Some(revision) = call.revision else { return true };
+        let (header, floor) = match answer {
+            Answer::Lease(state) => (state.header, 0),
+            Answer::Revoked(header) => (*header, 0),
+            Answer::Txn(header, _) | Answer::Range(header, _) => (*header, revision),
+        };
+        self.notice_cluster(header, floor)
     }
 
     fn group_answered(&mut self, id: CallId, result: Result<Answer, StoreError>) {
@@ -422,7 +426,7 @@ impl Core {
             Some(PartPurpose::Proclaim(campaign)) => self.proclaimed(campaign, part, result),
             Some(PartPurpose::List(election)) => self.listed(&election, part, result),
             Some(PartPurpose::WideList(page)) => self.wide_listed(page, result),
-            Some(PartPurpose::LeaderValue(election)) => self.leader_value(&election, result),
+            Some(PartPurpose::LeaderValue(election)) => self.leader_value(&election, part, result),
             Some(PartPurpose::Grave) | None => {}
         }
     }
@@ -461,6 +465,9 @@ impl Core {
         for id in ids {
             self.cluster_lost(id, what);
         }
+        self.calls.values_mut().for_each(|call| call.revision = None);
+        self.restart_reads();
+        self.forget_leaders();
         self.restart_watch(Code::ClusterChanged, what);
         for election in self.elections.values_mut() {
             election.mirror.forget();

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Core, Output};
+use super::mirror::Entry;
+use super::watch::{Election, one_range};
+use super::{CallId, Core, Output, PartPurpose};
 use crate::error::Code;
 use crate::events::{Candidate, Observation, SubscriptionId};
-use crate::store::Revision;
+use crate::store::{Header, Op, Range, Revision, StoreError, Txn, TxnResult};
 
 /// A subscription, with what it was told last.
 #[derive(Debug)]
@@ -17,6 +19,14 @@ pub(super) struct Observer {
     /// `None`: nothing was told yet.
     connected: Option<bool>,
     reason: Code,
+}
+
+/// Whose value is being read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    call: CallId,
+    name: Box<[u8]>,
+    token: Revision,
 }
 
 impl Core {
@@ -90,6 +100,15 @@ impl Core {
         }
     }
 
+    /// What observers were told is of another cluster.
+    pub(super) fn forget_leaders(&mut self) {
+        for observer in self.observers.values_mut() {
+            observer.leader = None;
+            observer.revision = 0;
+            observer.connected = None;
+        }
+    }
+
     /// What observers (of this election only, or all) know is only the last state known from now on.
     pub(super) fn tell_disconnected(&mut self, only: Option<&str>, reason: Code, message: &str) {
         let concerned = |observer: &Observer| {
@@ -100,12 +119,58 @@ impl Core {
         ids.sort_unstable();
         for id in ids {
             let Some(observer) = self.observers.get_mut(&id) else { continue };
-            if self.elections.get(&observer.election).is_some_and(|election| election.mirror.is_synced()) {
+            if self.elections.get(&observer.election).is_some_and(|election| election.mirror.is_complete()) {
                 continue;
             }
             let observation = observer.tell(self.cluster_id, false, reason, message);
             self.emit(Output::Observation(id, observation));
         }
+    }
+
+    /// Reads the leader's value where the mirror doesn't hold it.
+    fn read_leader_value(&mut self, name: &Arc<str>) {
+        let Some(election) = self.elections.get(name) else { return };
+        let Some(leader) = election.mirror.leader().filter(|leader| !election.is_reading(leader)) else { return };
+        let (below, token) = (leader.name.clone(), leader.token);
+        let key = [self.keys.election(name).as_slice(), &below].concat();
+        let range = Op::Range(Range { key, ..Range::default() });
+        let call = self.submit(PartPurpose::LeaderValue(name.clone()), Txn { then: vec![range], ..Txn::default() });
+        if let Some(election) = self.elections.get_mut(name) {
+            election.reading_value = Some(Reading { call, name: below, token });
+        }
+    }
+
+    pub(super) fn leader_value(
+        &mut self,
+        name: &Arc<str>,
+        call: CallId,
+        result: Result<(Header, TxnResult), StoreError>,
+    ) {
+        let Some(election) = self.elections.get_mut(name) else { return };
+        let leads = election.mirror.leader().is_some_and(|leader| election.is_reading(leader));
+        let Some(asked) = election.reading_value.take_if(|reading| reading.call == call).filter(|_| leads) else {
+            return;
+        };
+        match result.and_then(|(_, result)| one_range(result)) {
+            Ok(range) => {
+                let read = range.kvs.into_iter().next().filter(|kv| kv.create_revision == asked.token);
+                // Else it is gone, or created anew, and the watch will say so.
+                if let Some(kv) = read {
+                    let (lease, value) = (Some(kv.lease), Some(kv.value.into()));
+                    let (token, changed) = (asked.token, kv.mod_revision);
+                    election.mirror.complete(Entry { name: asked.name, token, changed, lease, value });
+                    self.tell_observers(name);
+                }
+            }
+            Err(error) => self.look_again(name, &error),
+        }
+    }
+}
+
+impl Election {
+    fn is_reading(&self, entry: &Entry) -> bool {
+        let same = |reading: &Reading| reading.token == entry.token && reading.name == entry.name;
+        self.reading_value.as_ref().is_some_and(same)
     }
 }
 

@@ -135,6 +135,14 @@ impl Core {
         }
     }
 
+    /// Pages of a former cluster are of no use; what is under way fails, and is asked for again.
+    pub(super) fn restart_reads(&mut self) {
+        for read in self.reads.values_mut() {
+            read.found.clear();
+            read.revision = 0;
+        }
+    }
+
     pub(super) fn close_reads(&mut self) {
         let mut ids: Vec<ReadId> = self.reads.keys().copied().collect();
         ids.sort_unstable();

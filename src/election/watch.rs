@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::backoff::Backoff;
 use super::mirror::{Change, Entry, KEPT_VALUE_BYTES, Mirror};
+use super::observer::Reading;
 use super::timers::Timer;
 use super::{CallId, Core, Output, PartPurpose};
 use crate::clock::{MS, Nanos, SECOND};
@@ -41,9 +42,9 @@ pub(super) struct Election {
     watched: bool,
     listing: Option<Box<Listing>>,
     /// The leader's value is being read.
-    pub(super) reading_value: bool,
+    pub(super) reading_value: Option<Reading>,
     /// What a list of the whole prefix has found for it so far; `None` where that list began without it.
-    found: Option<Vec<Entry>>,
+    found: Option<Found>,
 }
 
 impl Election {
@@ -53,8 +54,17 @@ impl Election {
         self.watch = None;
         self.watched = false;
         self.listing = None;
-        self.reading_value = false;
+        self.reading_value = None;
+        self.found = None;
     }
+}
+
+/// What the list and the watch of the whole prefix know of an election that still has a watch of its own. The one may
+/// be ahead of the other, so they are brought together only when the list is in.
+#[derive(Debug, Default)]
+struct Found {
+    entries: Vec<Entry>,
+    changes: Vec<Change>,
 }
 
 /// A list in pages of one revision.
@@ -216,9 +226,9 @@ impl Core {
                     self.watch_created(id);
                 }
             }
-            WatchMessage::Events { header, events, .. } => {
+            WatchMessage::Events { id, header, events } => {
                 if !self.notice_cluster(header, 0) {
-                    self.watch_events(events);
+                    self.watch_events(id, events);
                 }
             }
             WatchMessage::Canceled { id, error } => self.watch_canceled(id, &error),
@@ -241,7 +251,13 @@ impl Core {
         }
     }
 
-    fn watch_events(&mut self, events: Vec<WatchEvent>) {
+    /// Only an election's own watch feeds its mirror, or the wide one: each is in order, but one that covers the same
+    /// keys may be ahead of the other.
+    fn watch_events(&mut self, id: i64, events: Vec<WatchEvent>) {
+        let source = self.watch.ids.get(&id).cloned();
+        if source.is_none() && self.watch.wide != Wide::Open(id) {
+            return;
+        }
         let mut changed: Vec<Arc<str>> = Vec::new();
         for event in events {
             let key = match &event {
@@ -249,19 +265,20 @@ impl Core {
                 WatchEvent::Delete { key, .. } => key,
             };
             for (name, rest) in self.locate(key) {
-                let Some(election) = self.elections.get_mut(&name) else { continue };
-                let listing = self.watch.wide_listing.is_some() || election.listing.is_some();
-                match &event {
+                if source.as_ref().is_some_and(|only| *only != name) {
+                    continue;
+                }
+                let (change, on, revision) = match &event {
                     WatchEvent::Put(kv) => {
-                        let change = Change::Put { revision: kv.mod_revision, entry: entry(rest.clone(), kv, true) };
-                        election.mirror.change(change, listing);
-                        self.key_changed(&name, &rest, kv.lease, kv.mod_revision);
+                        let entry = entry(rest.clone(), kv, true);
+                        (Change::Put { entry, revision: kv.mod_revision }, kv.lease, kv.mod_revision)
                     }
                     WatchEvent::Delete { revision, .. } => {
-                        election.mirror.change(Change::Delete { name: rest.clone(), revision: *revision }, listing);
-                        self.key_changed(&name, &rest, 0, *revision);
+                        (Change::Delete { name: rest.clone(), revision: *revision }, 0, *revision)
                     }
-                }
+                };
+                self.mirror_change(&name, change, source.is_some());
+                self.key_changed(&name, &rest, on, revision);
                 if changed.last() != Some(&name) {
                     changed.push(name);
                 }
@@ -270,6 +287,16 @@ impl Core {
         // Only after the whole message: all changes of a revision are in it, and only together they are true.
         for name in changed {
             self.election_changed(&name);
+        }
+    }
+
+    fn mirror_change(&mut self, name: &str, change: Change, own: bool) {
+        let Some(election) = self.elections.get_mut(name) else { return };
+        let listing = self.watch.wide_listing.is_some() || election.listing.is_some();
+        match &mut election.found {
+            Some(found) if election.watched && !own => found.changes.push(change),
+            _ if election.watched && !own => {}
+            _ => election.mirror.change(change, listing),
         }
     }
 
@@ -289,14 +316,9 @@ impl Core {
             return;
         }
         let refused = !error.failure.is_transient() && error.failure != Failure::Compacted;
-        let was = self.watch.wide;
-        if was == Wide::Asked(id) || was == Wide::Open(id) {
+        if self.watch.wide == Wide::Asked(id) || self.watch.wide == Wide::Open(id) {
             if refused {
-                self.log(Level::Info, format!("no watch on the whole service, one per election instead: {error}"));
-                self.watch.wide = Wide::Refused;
-            }
-            if refused && was == Wide::Asked(id) {
-                self.watch.pending = self.unwatched();
+                self.refuse_wide(error);
             } else {
                 self.restart_watch(Error::from(error).code(), &error.message);
             }
@@ -309,6 +331,15 @@ impl Core {
                 election.unwatch();
             }
             self.look_again(&name, error);
+        }
+    }
+
+    /// Everything can't be watched or listed as a whole.
+    fn refuse_wide(&mut self, error: &StoreError) {
+        self.log(Level::Info, format!("no watch on the whole service, one per election instead: {error}"));
+        match std::mem::replace(&mut self.watch.wide, Wide::Refused) {
+            Wide::Asked(_) => self.watch.pending = self.unwatched(),
+            _ => self.restart_watch(Error::from(error).code(), &error.message),
         }
     }
 
@@ -437,7 +468,7 @@ impl Core {
     }
 
     /// The election can't be watched or listed now.
-    fn look_again(&mut self, name: &Arc<str>, error: &StoreError) {
+    pub(super) fn look_again(&mut self, name: &Arc<str>, error: &StoreError) {
         self.watch.unlisted.push(name.clone());
         self.list_failed(Some(name), error);
     }
@@ -486,7 +517,7 @@ impl Core {
 
     fn list_wide(&mut self) {
         for election in self.elections.values_mut() {
-            election.found = Some(Vec::new());
+            election.found = Some(Found::default());
         }
         let listing = self.next_id();
         self.watch.wide_listing = Some(listing);
@@ -512,6 +543,7 @@ impl Core {
         }
         let (header, range) = match result.and_then(|(header, result)| Ok((header, one_range(result)?))) {
             Ok(page) => page,
+            Err(error) if error.failure == Failure::PermissionDenied => return self.refuse_wide(&error),
             Err(error) => {
                 self.watch.wide_unlisted = true;
                 self.watch.wide_listing = None;
@@ -525,7 +557,7 @@ impl Core {
         for kv in &range.kvs {
             for (name, rest) in self.locate(&kv.key) {
                 if let Some(found) = self.elections.get_mut(&name).and_then(|election| election.found.as_mut()) {
-                    found.push(entry(rest, kv, false));
+                    found.entries.push(entry(rest, kv, false));
                 }
             }
         }
@@ -542,7 +574,7 @@ impl Core {
                 self.ensure_list(&name);
                 continue;
             };
-            election.mirror.list(found, page.revision);
+            election.mirror.take_over(found.entries, page.revision, found.changes);
             election.listing = None;
             // The change is lossless: its own watch ends only now that the wide one has taken over.
             election.watched = false;
@@ -550,36 +582,6 @@ impl Core {
                 self.cancel_watch(own);
             }
             self.election_changed(&name);
-        }
-    }
-
-    /// Reads the leader's value where the mirror doesn't hold it.
-    pub(super) fn read_leader_value(&mut self, name: &Arc<str>) {
-        let Some(election) = self.elections.get_mut(name) else { return };
-        if std::mem::replace(&mut election.reading_value, true) {
-            return;
-        }
-        let Some(leader) = election.mirror.leader() else { return };
-        let key = [self.keys.election(name).as_slice(), &leader.name].concat();
-        let range = Op::Range(Range { key, ..Range::default() });
-        self.submit(PartPurpose::LeaderValue(name.clone()), Txn { then: vec![range], ..Txn::default() });
-    }
-
-    pub(super) fn leader_value(&mut self, name: &Arc<str>, result: Result<(Header, TxnResult), StoreError>) {
-        let Some(election) = self.elections.get_mut(name) else { return };
-        election.reading_value = false;
-        match result.and_then(|(_, result)| one_range(result)) {
-            Ok(range) => {
-                let prefix = self.keys.election(name);
-                if let Some(kv) = range.kvs.into_iter().next() {
-                    let (name_below, token) = (below(&kv.key, &prefix), kv.create_revision);
-                    let (lease, value) = (Some(kv.lease), Some(kv.value.into()));
-                    election.mirror.complete(Entry { name: name_below, token, lease, value });
-                    self.tell_observers(name);
-                }
-                // Else it is gone already, and the watch says so.
-            }
-            Err(error) => self.look_again(name, &error),
         }
     }
 }
@@ -592,10 +594,10 @@ fn below(key: &[u8], prefix: &[u8]) -> Box<[u8]> {
 /// `whole`: a watch's, not a list's of keys alone.
 fn entry(name: Box<[u8]>, kv: &KeyValue, whole: bool) -> Entry {
     let value = (whole && kv.value.len() <= KEPT_VALUE_BYTES).then(|| kv.value.as_slice().into());
-    Entry { name, token: kv.create_revision, lease: whole.then_some(kv.lease), value }
+    Entry { name, token: kv.create_revision, changed: kv.mod_revision, lease: whole.then_some(kv.lease), value }
 }
 
-fn one_range(result: TxnResult) -> Result<RangeResult, StoreError> {
+pub(super) fn one_range(result: TxnResult) -> Result<RangeResult, StoreError> {
     match result.results.into_iter().next() {
         Some(OpResult::Range(range)) => Ok(range),
         _ => Err(super::unexpected()),

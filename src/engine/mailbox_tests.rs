@@ -81,6 +81,7 @@ fn a_reader_that_keeps_up_reads_everything_in_order() {
     }
 }
 
+/// M-1
 #[test]
 fn a_leader_whose_term_ended_unread_is_not_told() {
     let (mailbox, _term) = mailbox();
@@ -88,6 +89,7 @@ fn a_leader_whose_term_ended_unread_is_not_told() {
     assert_eq!(states(&read(&mailbox)), [Follower, Error, Closed]);
 }
 
+/// M-1, M-14
 #[test]
 fn a_leader_that_is_barred_or_late_is_not_told() {
     let (mailbox, term) = mailbox();
@@ -98,6 +100,7 @@ fn a_leader_that_is_barred_or_late_is_not_told() {
     assert_eq!(states(&read(&mailbox)), [Closed]);
 }
 
+/// M-15
 #[test]
 fn the_loss_of_a_term_that_was_read_is_kept_whatever_follows() {
     let (mailbox, _term) = mailbox();
@@ -120,6 +123,7 @@ fn risk_is_told_once_in_its_latest_form() {
     assert!(matches!(&events[..], [Event::Status(1, s)] if s.sequence == 3));
 }
 
+/// M-9
 #[test]
 fn an_observer_reads_the_newest_and_its_end() {
     let (mailbox, _term) = mailbox();

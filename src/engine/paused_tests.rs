@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::{Command, Engine, Flag, Mailbox, Term};
 use crate::clock::{Clock, MS, SECOND};
 use crate::config::Namespace;
-use crate::election::{Candidacy, Input, Settings};
+use crate::election::{Candidacy, Input, Reply, Settings};
 use crate::error::Code;
 use crate::events::{Event, Level, State};
 use crate::store::Failure;
@@ -160,4 +160,52 @@ async fn another_cluster_ends_the_term() {
     let states = leader.states();
     assert!(states.contains(&(State::Error, Code::ClusterChanged)), "{states:?}");
     assert_eq!(states.last().map(|(state, _)| *state), Some(State::Closed));
+}
+
+/// M-1
+#[tokio::test(start_paused = true)]
+async fn a_campaign_resigned_before_its_events_are_read_tells_of_no_term() {
+    for read_first in [false, true] {
+        let mut world = World::new();
+        let leader = world.stand();
+        if read_first {
+            world.pass(0).await;
+            leader.states();
+        }
+        world.pass(SECOND).await;
+        assert!(leader.term.is_leader());
+        let (sender, answer) = channel();
+        assert!(leader.commands.send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
+        world.pass(MS).await;
+        assert_eq!(answer.try_recv(), Ok(Ok(Reply::Done)));
+        let states = leader.states();
+        assert!(states.iter().all(|(state, _)| *state != State::Leader), "{states:?}");
+        assert_eq!(states.last(), Some(&(State::Closed, Code::Ok)));
+        assert!(leader.states().is_empty(), "CLOSED is the last");
+    }
+}
+
+/// M-14
+#[tokio::test(start_paused = true)]
+async fn a_leader_event_that_lay_unread_for_longer_than_its_term_is_not_told() {
+    let mut world = World::new();
+    let leader = world.stand();
+    world.pass(SECOND).await;
+    // Nobody is left to take the event back.
+    leader.task.abort();
+    world.pass(TTL.as_nanos() as i64).await;
+    assert_eq!(leader.states(), [(State::Follower, Code::Ok)]);
+}
+
+/// M-15
+#[tokio::test(start_paused = true)]
+async fn a_program_that_reads_no_events_hears_of_the_loss_when_it_asks() {
+    let mut world = World::new();
+    let leader = world.stand();
+    world.pass(SECOND).await;
+    assert!(leader.term.is_leader() && leader.term.token() > 0);
+    world.store.rebuild();
+    world.pass(SECOND).await;
+    assert_eq!((leader.term.is_leader(), leader.term.token(), leader.term.state()), (false, 0, State::Closed));
+    assert_eq!(leader.term.wait_leader(Duration::ZERO).unwrap_err().code(), Code::ClusterChanged);
 }

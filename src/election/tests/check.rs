@@ -7,7 +7,8 @@ use super::world::{Candidate, Service, World};
 use crate::clock::Nanos;
 use crate::election::Candidacy;
 use crate::election::timers::Timer;
-use crate::events::{Observation, State, Status, SubscriptionId};
+use crate::error::Code;
+use crate::events::{self, Observation, State, Status, SubscriptionId};
 use crate::store::Revision;
 
 /// What a campaign has told so far.
@@ -147,20 +148,23 @@ impl World {
     pub(super) fn check_observation(&mut self, service: Service, id: SubscriptionId, next: &Observation) {
         let cluster_id = self.etcd.cluster_id;
         let prefix = self.prefix(&next.election);
-        match self.process(service).observed.get(&id) {
-            None => assert_eq!(next.sequence, 1),
-            Some(last) => {
-                assert!(!last.closed && next.sequence == last.sequence + 1, "{next:?} after {last:?}");
-                let falls = next.cluster_id == last.cluster_id && next.revision < last.revision;
-                assert!(!falls, "{next:?} after {last:?}");
-            }
+        if let Some(last) = self.process(service).observed.get(&id) {
+            assert!(!last.closed, "{next:?} after {last:?}");
+            let anew = next.cluster_id != last.cluster_id || next.reason == Code::ClusterChanged;
+            assert!(anew || next.revision >= last.revision, "{next:?} after {last:?}");
         }
+        let sequence = self.process(service).observed.get(&id).map_or(0, |last| last.sequence) + 1;
+        assert_eq!(next.sequence, sequence, "{next:?}");
         if next.connected && !next.closed && next.cluster_id == cluster_id && !self.processes[service.0].bygone {
             let is_name = |key: &[u8]| !key[prefix.len()..].contains(&b'/');
             let lowest = self.etcd.lowest_at(&prefix, next.revision).filter(|(_, key)| is_name(key));
-            let nested = next.reason == crate::error::Code::NameCollision;
+            let nested = next.reason == Code::NameCollision;
             let leader = next.leader.as_ref().map(|leader| leader.token);
             assert!(nested || leader == lowest.map(|(token, _)| token), "{next:?}");
+            let known = |leader: &events::Candidate| {
+                self.etcd.had_value(&leader.key, leader.token, &leader.value, next.revision)
+            };
+            assert!(next.leader.as_ref().is_none_or(known), "an old value: {next:?}");
         }
     }
 

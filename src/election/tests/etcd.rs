@@ -94,7 +94,7 @@ impl Etcd {
         Ok(LeaseState { header: self.header(), ttl_s: ttl / SECOND })
     }
 
-    fn txn(&mut self, txn: Txn) -> Result<TxnResult, StoreError> {
+    pub(super) fn txn(&mut self, txn: Txn) -> Result<TxnResult, StoreError> {
         if txn.then.len().max(txn.otherwise.len()) > self.max_ops {
             return Err(StoreError::new(Failure::TooManyOps, "too many operations"));
         }
@@ -181,6 +181,16 @@ impl Etcd {
         let mut queue: Vec<_> = live.into_iter().map(|(key, token)| (token, key.to_vec())).collect();
         queue.sort_unstable();
         queue
+    }
+
+    /// Whether the key of this term had this value at the revision or later.
+    pub(super) fn had_value(&self, key: &[u8], token: Revision, value: &[u8], revision: Revision) -> bool {
+        let puts = self.log.iter().flat_map(|(_, events)| events).filter_map(|event| match event {
+            WatchEvent::Put(kv) if kv.key == key && kv.create_revision == token => Some(kv),
+            _ => None,
+        });
+        let (before, after): (Vec<_>, Vec<_>) = puts.partition(|kv| kv.mod_revision <= revision);
+        before.last().into_iter().chain(&after).any(|kv| kv.value == value)
     }
 
     pub(super) fn has_lease(&self, lease: LeaseId) -> bool {

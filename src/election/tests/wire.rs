@@ -170,10 +170,7 @@ impl World {
         let process = self.process(service);
         assert!(process.stream.is_none(), "a second stream");
         process.streams += 1;
-        if std::mem::take(&mut process.bygone) {
-            // A restored store counts its revisions again.
-            process.observed.values_mut().for_each(|observation| observation.revision = 0);
-        }
+        process.bygone = false;
         process.stream = Some(Stream {
             id,
             watches: BTreeMap::new(),
@@ -236,6 +233,14 @@ impl World {
         self.push(at, Event::StreamMessage(service, id, message));
     }
 
+    /// Out of the stream's order, as etcd does it when the reader of a watch was too slow.
+    fn tell_late(&mut self, service: Service, message: WatchMessage, lag: Nanos) {
+        let at = self.now + self.latency + lag;
+        if let Some(id) = self.process(service).stream.as_ref().map(|stream| stream.id) {
+            self.push(at, Event::StreamMessage(service, id, message));
+        }
+    }
+
     /// Tells the watches what has changed, a message per revision and watch.
     pub(super) fn publish(&mut self) {
         let news = self.etcd.unpublished();
@@ -248,8 +253,12 @@ impl World {
                 let watches = self.processes[at].stream.as_ref().map(|stream| stream.watches.clone());
                 for (id, (key, end)) in watches.unwrap_or_default() {
                     let events: Vec<_> = events.iter().filter(|e| etcd::wants(&key, &end, e)).cloned().collect();
-                    if !events.is_empty() {
-                        self.tell(Service(at), WatchMessage::Events { id, header, events });
+                    let lag = self.slow_watches.iter().find(|(slow, _)| *slow == key).map(|(_, lag)| *lag);
+                    let message = WatchMessage::Events { id, header, events };
+                    match (&message, lag) {
+                        (WatchMessage::Events { events, .. }, _) if events.is_empty() => {}
+                        (_, None) => self.tell(Service(at), message),
+                        (_, Some(lag)) => self.tell_late(Service(at), message, lag),
                     }
                 }
             }

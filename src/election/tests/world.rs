@@ -102,6 +102,8 @@ pub(super) struct World {
     pub(super) jitter: Nanos,
     /// Watch streams take so much longer.
     pub(super) stream_lag: Nanos,
+    /// Watches that begin at this key lag so much behind the others of their stream.
+    pub(super) slow_watches: Vec<(Vec<u8>, Nanos)>,
     /// Every wake-up is so late.
     pub(super) late_wakes: Nanos,
     /// The first that matches decides; else a request is served.
@@ -147,6 +149,7 @@ impl World {
             latency: MS,
             jitter: 0,
             stream_lag: 0,
+            slow_watches: Vec::new(),
             late_wakes: 0,
             rules: Vec::new(),
             random: Random::new(seed),
@@ -547,6 +550,7 @@ impl World {
     pub(super) fn wind_up(&mut self) {
         self.heal();
         (self.latency, self.jitter, self.stream_lag, self.late_wakes) = (MS, 0, 0, 0);
+        self.slow_watches.clear();
         self.etcd.expiry_lag = 0;
         (self.etcd.forbidden, self.etcd.max_ops) = (Vec::new(), 128);
         for at in 0..self.processes.len() {
