@@ -180,7 +180,7 @@ impl World {
             let local = process.local(self.now);
             for (&id, life) in process.lives.iter().filter(|(_, life)| life.claims_at(local)) {
                 let candidate = Candidate { service: Service(at), id };
-                let first = lowest.get(&self.prefix(&life.election));
+                let first = lowest.get(&process.core.keys.election(&life.election));
                 assert!(
                     first == Some(&life.token) || self.is_excused(candidate, life.token),
                     "{candidate:?} leads with {}, but the lowest is {first:?}",
