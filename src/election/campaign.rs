@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::backoff::Backoff;
 use super::session::{self, Session, SessionId};
 use super::timers::Timer;
+use super::watch::one_range;
 use super::{CallId, Candidacy, Core, Output, PartPurpose, Reply, ReplyId, keys};
 use crate::clock::{MS, Nanos, SECOND, nanos};
 use crate::error::{Code, Error};
@@ -82,6 +83,8 @@ pub(super) struct Campaign {
     pause: Backoff,
     rest: Backoff,
     resigners: Vec<ReplyId>,
+    /// Revision of the own key's last change that is known here.
+    changed: Revision,
     proclaims: VecDeque<(Arc<[u8]>, Option<ReplyId>)>,
     proclaiming: Option<CallId>,
 }
@@ -105,6 +108,7 @@ impl Campaign {
             pause: Backoff::new(20 * MS, 2 * SECOND),
             rest: Backoff::new(100 * MS, MAX_REST),
             resigners: Vec::new(),
+            changed: 0,
             proclaims: VecDeque::new(),
             proclaiming: None,
         }
@@ -264,8 +268,10 @@ impl Core {
         campaign.phase = Phase::Waiting;
         if created {
             campaign.token = header.revision;
+            campaign.changed = header.revision;
         } else if let Some(own) = own.filter(|own| own.lease == lease) {
             campaign.token = own.create_revision;
+            campaign.changed = own.mod_revision;
             if *own.value != *campaign.candidacy.value {
                 let value = campaign.candidacy.value.clone();
                 campaign.proclaims.push_back((value, None));
@@ -499,6 +505,10 @@ impl Core {
         let error = Error::new(Code::ClusterChanged, what);
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         campaign.session = None;
+        if campaign.phase == Phase::Resting {
+            // Its loss was told, and it has nothing there.
+            return;
+        }
         let leaving = campaign.leaving;
         for reply in std::mem::take(&mut campaign.resigners) {
             self.reply(reply, Err(error.clone()));
@@ -738,7 +748,8 @@ impl Core {
         }
     }
 
-    /// One at a time, so that the last one asked for is the last one done.
+    /// One at a time, and each only on top of the last change known, so that the last one asked for is the last one
+    /// done: a request given up as lost can't arrive later and undo it.
     fn send_proclaim(&mut self, id: SubscriptionId) {
         let Some((election, session)) = self.place(id) else { return };
         let (Some(key), Some(lease)) = (self.own_key(session, &election), self.sessions.get(&session).map(|s| s.lease))
@@ -751,9 +762,9 @@ impl Core {
             return;
         };
         let txn = Txn {
-            compares: vec![Compare::CreateRevision(key.clone(), campaign.token)],
-            then: vec![Op::Put { key, value: value.to_vec(), lease }],
-            otherwise: vec![],
+            compares: vec![Compare::ModRevision(key.clone(), campaign.changed)],
+            then: vec![Op::Put { key: key.clone(), value: value.to_vec(), lease }],
+            otherwise: vec![Op::Range(Range { key, ..Range::default() })],
         };
         let call = self.submit(PartPurpose::Proclaim(id), txn);
         if let Some(campaign) = self.campaigns.get_mut(&id) {
@@ -771,26 +782,49 @@ impl Core {
         if campaign.proclaiming.take_if(|current| *current == call).is_none() {
             return;
         }
-        if let Err(error) = &result
-            && error.failure.is_transient()
-        {
-            let pause = campaign.pause.pause(&mut self.random);
-            self.timers.set(Timer::Campaign(id), self.now + pause);
-            return;
+        match result {
+            Ok((header, TxnResult { succeeded: true, .. })) => {
+                campaign.changed = header.revision;
+                self.end_proclaim(id, Ok(Reply::Done));
+            }
+            Ok((_, otherwise)) => self.proclaimed_before(id, otherwise),
+            Err(error) if error.failure.is_transient() => {
+                let pause = campaign.pause.pause(&mut self.random);
+                self.timers.set(Timer::Campaign(id), self.now + pause);
+            }
+            Err(error) => self.end_proclaim(id, Err(Error::from(&error))),
         }
+    }
+
+    /// The key has changed since the last that was known: by an attempt that was not answered, or it is gone.
+    fn proclaimed_before(&mut self, id: SubscriptionId, found: TxnResult) {
+        let Some((_, session)) = self.place(id) else { return };
+        let lease = self.sessions.get(&session).map(|session| session.lease);
+        let Some(campaign) = self.campaigns.get_mut(&id) else { return };
+        let own = one_range(found).ok().and_then(|range| range.kvs.into_iter().next());
+        match own.filter(|own| own.create_revision == campaign.token && Some(own.lease) == lease) {
+            Some(own) => {
+                campaign.changed = own.mod_revision;
+                if campaign.proclaims.front().is_some_and(|(value, _)| **value == *own.value) {
+                    self.end_proclaim(id, Ok(Reply::Done));
+                } else {
+                    self.send_proclaim(id);
+                }
+            }
+            None => {
+                self.orphaned(id);
+                self.end_proclaim(id, Err(Error::new(Code::NotLeader, "proclaim: the leader's key is gone")));
+            }
+        }
+    }
+
+    fn end_proclaim(&mut self, id: SubscriptionId, answer: Result<Reply, Error>) {
+        let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         campaign.pause.reset();
         let Some((value, reply)) = campaign.proclaims.pop_front() else { return };
-        let answer = match result {
-            Ok((_, TxnResult { succeeded: true, .. })) => {
-                campaign.candidacy.value = value;
-                Ok(Reply::Done)
-            }
-            Ok(_) => {
-                self.orphaned(id);
-                Err(Error::new(Code::NotLeader, "proclaim: the leader's key is gone"))
-            }
-            Err(error) => Err(Error::from(&error)),
-        };
+        if answer.is_ok() {
+            campaign.candidacy.value = value;
+        }
         if let Some(reply) = reply {
             self.reply(reply, answer);
         }

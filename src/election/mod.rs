@@ -59,6 +59,7 @@ const BATCH_WAIT: Nanos = 10 * MS;
 
 /// Being woken later than this means that the process or machine slept.
 const LATE: Nanos = 500 * MS;
+const OVERSLEPT: &str = "the process was not woken in time";
 
 /// What a service is, as far as elections are concerned.
 #[derive(Clone, Debug)]
@@ -258,9 +259,26 @@ impl Core {
         while let Some(timer) = self.timers.due(self.now) {
             self.timer(timer);
         }
-        if late {
-            self.doubt("the process was not woken in time");
+        // Who withdraws is told nothing more of leading, not even that it is in doubt.
+        let withdraws = matches!(input, Input::Resign { .. } | Input::Close);
+        if late && !withdraws {
+            self.doubt(OVERSLEPT);
         }
+        self.input(input);
+        if late && withdraws {
+            self.doubt(OVERSLEPT);
+        }
+        self.send_batches(false);
+        self.send_watches();
+        self.send_batches(false);
+        self.finish_if_done();
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
+        outputs.append(&mut self.out);
+    }
+
+    fn input(&mut self, input: Input) {
         match input {
             Input::Campaign { id, candidacy, reply } => self.campaign(id, candidacy, reply),
             Input::Resign { id, reply } => self.resign(id, reply),
@@ -275,14 +293,6 @@ impl Core {
             Input::Wake => {}
             Input::ClockJumped => self.doubt("the wall clock jumped forward"),
         }
-        self.send_batches(false);
-        self.send_watches();
-        self.send_batches(false);
-        self.finish_if_done();
-        if cfg!(debug_assertions) {
-            self.check_invariants();
-        }
-        outputs.append(&mut self.out);
     }
 
     /// When to call [`handle`](Self::handle) with [`Input::Wake`] at the latest.
@@ -513,6 +523,9 @@ impl Core {
 
     /// The clock may have stood still for us: believe nothing until the store has answered.
     fn doubt(&mut self, reason: &str) {
+        if self.closing {
+            return;
+        }
         self.log(Level::Warn, format!("checking the session: {reason}"));
         self.doubt_sessions(reason);
         self.relist_all();

@@ -73,6 +73,8 @@ pub struct Range {
 pub enum Compare {
     /// The key's create revision equals this (0: the key does not exist).
     CreateRevision(Vec<u8>, Revision),
+    /// The revision of the key's last change equals this.
+    ModRevision(Vec<u8>, Revision),
     /// The key is attached to this lease.
     Lease(Vec<u8>, LeaseId),
 }

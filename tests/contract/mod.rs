@@ -27,6 +27,7 @@ macro_rules! for_each_behaviour {
                 conditions_must_all_hold
                 a_missing_key_has_create_revision_zero
                 the_lease_of_a_key_can_be_a_condition
+                the_last_change_of_a_key_can_be_a_condition
                 a_change_keeps_the_create_revision
                 a_key_created_anew_has_a_new_create_revision
                 changes_of_one_transaction_share_its_revision

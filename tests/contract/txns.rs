@@ -105,6 +105,20 @@ pub(crate) async fn the_lease_of_a_key_can_be_a_condition<S: Store>(store: &S, _
     assert!(!attached(0).await);
 }
 
+pub(crate) async fn the_last_change_of_a_key_can_be_a_condition<S: Store>(store: &S, _: &impl Admin) {
+    let space = Space::new();
+    let key = space.key("a");
+    let unchanged = async |since| {
+        let compares = vec![Compare::ModRevision(key.clone(), since)];
+        run(store, Txn { compares, ..Txn::default() }).await.1.succeeded
+    };
+    assert!(unchanged(0).await, "a missing key");
+    let created = put(store, &key, "1").await;
+    assert!(unchanged(created).await);
+    let changed = put(store, &key, "2").await;
+    assert!(!unchanged(created).await && unchanged(changed).await);
+}
+
 pub(crate) async fn a_change_keeps_the_create_revision<S: Store>(store: &S, _: &impl Admin) {
     let space = Space::new();
     let key = space.key("a");

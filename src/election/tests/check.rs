@@ -1,5 +1,6 @@
 //! What must hold in the test world after every step, and at the end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::world::{Candidate, Service, World};
@@ -8,7 +9,7 @@ use crate::election::Candidacy;
 use crate::election::timers::Timer;
 use crate::error::Code;
 use crate::events::{self, Observation, State, Status, SubscriptionId};
-use crate::store::{KeyValue, Revision};
+use crate::store::Revision;
 
 /// What a campaign has told so far.
 #[derive(Debug)]
@@ -43,6 +44,14 @@ impl Life {
 
     pub(super) fn claims_at(&self, local: Nanos) -> bool {
         self.token > 0 && local < self.until
+    }
+
+    pub(super) fn election(&self) -> &str {
+        &self.election
+    }
+
+    pub(super) fn last(&self) -> Option<&Status> {
+        self.events.last()
     }
 
     pub(super) fn unread(&self) -> &[Status] {
@@ -146,7 +155,7 @@ impl World {
         }
         let sequence = self.process(service).observed.get(&id).map_or(0, |last| last.sequence) + 1;
         assert_eq!(next.sequence, sequence, "{next:?}");
-        if next.connected && !next.closed && next.cluster_id == cluster_id {
+        if next.connected && !next.closed && next.cluster_id == cluster_id && !self.processes[service.0].bygone {
             let is_name = |key: &[u8]| !key[prefix.len()..].contains(&b'/');
             let lowest = self.etcd.lowest_at(&prefix, next.revision).filter(|(_, key)| is_name(key));
             let nested = next.reason == Code::NameCollision;
@@ -159,18 +168,24 @@ impl World {
         }
     }
 
-    /// A key went with its lease: nobody may still count on it.
-    pub(super) fn check_expiry(&mut self, keys: &[KeyValue]) {
-        for kv in keys {
-            for (at, process) in self.processes.iter().enumerate() {
-                for (&id, life) in &process.lives {
-                    let candidate = Candidate { service: Service(at), id };
-                    let claims = life.claims_at(process.local(self.now)) && life.token == kv.create_revision;
-                    assert!(
-                        !claims || self.is_excused(candidate, life.token),
-                        "{candidate:?} leads with an expired lease"
-                    );
-                }
+    /// The store has changed: whoever claims to lead has the lowest key in it.
+    pub(super) fn check_claims(&self) {
+        let mut lowest: BTreeMap<Vec<u8>, Revision> = BTreeMap::new();
+        for kv in self.etcd.keys(b"") {
+            let prefix = kv.key.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+            let token = lowest.entry(kv.key[..prefix].to_vec()).or_insert(kv.create_revision);
+            *token = kv.create_revision.min(*token);
+        }
+        for (at, process) in self.processes.iter().enumerate() {
+            let local = process.local(self.now);
+            for (&id, life) in process.lives.iter().filter(|(_, life)| life.claims_at(local)) {
+                let candidate = Candidate { service: Service(at), id };
+                let first = lowest.get(&process.core.keys.election(&life.election));
+                assert!(
+                    first == Some(&life.token) || self.is_excused(candidate, life.token),
+                    "{candidate:?} leads with {}, but the lowest is {first:?}",
+                    life.token
+                );
             }
         }
     }

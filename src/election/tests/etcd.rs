@@ -14,9 +14,12 @@ use crate::store::{
 /// What etcd with its default timing makes of a shorter time to live.
 const MIN_TTL: Nanos = 2 * SECOND;
 
+#[derive(Clone, Copy)]
 struct Lease {
     ttl: Nanos,
     ends: Nanos,
+    /// The store's revision when it was granted.
+    since: Revision,
 }
 
 /// One cluster behind one address.
@@ -24,6 +27,8 @@ pub(super) struct Etcd {
     pub(super) cluster_id: u64,
     history: History,
     leases: BTreeMap<LeaseId, Lease>,
+    /// Those that are no more, with the revision before their end.
+    ended: Vec<(Revision, LeaseId, Lease)>,
     /// Every change since the cluster began.
     log: Vec<(Revision, Vec<WatchEvent>)>,
     published: usize,
@@ -43,6 +48,7 @@ impl Etcd {
             cluster_id,
             history: History::new(),
             leases: BTreeMap::new(),
+            ended: Vec::new(),
             log: Vec::new(),
             published: 0,
             expiry_lag: 0,
@@ -66,8 +72,9 @@ impl Etcd {
                 Ok(Answer::Lease(LeaseState { header, ttl_s: held.ttl / SECOND }))
             }
             Request::Revoke(lease) => {
-                self.leases.remove(&lease).ok_or_else(|| not_found(lease))?;
-                self.delete_keys_of(lease);
+                if !self.revoke(lease) {
+                    return Err(not_found(lease));
+                }
                 Ok(Answer::Revoked(self.header()))
             }
             Request::Txn(txn) => self.txn(txn).map(|result| Answer::Txn(self.header(), result)),
@@ -83,7 +90,7 @@ impl Etcd {
             return Err(StoreError::new(Failure::LeaseExists, format!("lease {lease:x} exists already")));
         }
         let ttl = ttl.max(MIN_TTL);
-        self.leases.insert(lease, Lease { ttl, ends: now + ttl });
+        self.leases.insert(lease, Lease { ttl, ends: now + ttl, since: self.history.revision() });
         Ok(LeaseState { header: self.header(), ttl_s: ttl / SECOND })
     }
 
@@ -122,26 +129,18 @@ impl Etcd {
         }
     }
 
-    fn delete_keys_of(&mut self, lease: LeaseId) {
-        let events = self.history.delete_keys_of(lease);
-        self.changed(events);
-    }
-
     /// When the first lease is noticed to be over.
     pub(super) fn next_expiry(&self) -> Option<Nanos> {
         self.leases.values().map(|lease| lease.ends).min().map(|ends| ends + self.expiry_lag)
     }
 
-    /// Ends the leases that are over, and names their keys.
-    pub(super) fn expire(&mut self, now: Nanos) -> Vec<KeyValue> {
+    /// Ends the leases that are over.
+    pub(super) fn expire(&mut self, now: Nanos) {
         let over = |lease: &Lease| lease.ends + self.expiry_lag <= now;
         let ids: Vec<LeaseId> = self.leases.iter().filter(|(_, lease)| over(lease)).map(|(&id, _)| id).collect();
-        let keys: Vec<KeyValue> = self.keys(b"").into_iter().filter(|kv| ids.contains(&kv.lease)).collect();
         for id in ids {
-            self.leases.remove(&id);
-            self.delete_keys_of(id);
+            self.revoke(id);
         }
-        keys
     }
 
     /// Changes that the watches have not been told of.
@@ -162,19 +161,26 @@ impl Etcd {
         self.keys(prefix).into_iter().min_by_key(|kv| (kv.create_revision, kv.key.clone()))
     }
 
-    /// The same at a past revision, compacted or not, as key and create revision.
+    /// The lowest key below the prefix at a past revision, nested ones included, as create revision and key.
     pub(super) fn lowest_at(&self, prefix: &[u8], revision: Revision) -> Option<(Revision, Vec<u8>)> {
+        self.queue_at(prefix, revision).into_iter().next()
+    }
+
+    /// All keys below the prefix at a past revision, compacted or not, in the order of their create revisions.
+    pub(super) fn queue_at(&self, prefix: &[u8], revision: Revision) -> Vec<(Revision, Vec<u8>)> {
         let mut live: BTreeMap<&[u8], Revision> = BTreeMap::new();
         for (_, events) in self.log.iter().take_while(|(at, _)| *at <= revision) {
             for event in events {
                 match event {
-                    WatchEvent::Put(kv) => live.insert(&kv.key, kv.create_revision),
+                    WatchEvent::Put(kv) if kv.key.starts_with(prefix) => live.insert(&kv.key, kv.create_revision),
+                    WatchEvent::Put(_) => None,
                     WatchEvent::Delete { key, .. } => live.remove(&key[..]),
                 };
             }
         }
-        let below = live.into_iter().filter(|(key, _)| key.starts_with(prefix));
-        below.map(|(key, token)| (token, key.to_vec())).min()
+        let mut queue: Vec<_> = live.into_iter().map(|(key, token)| (token, key.to_vec())).collect();
+        queue.sort_unstable();
+        queue
     }
 
     /// Whether the key of this term had this value at the revision or later.
@@ -193,7 +199,12 @@ impl Etcd {
 
     /// Leases that services have left.
     pub(super) fn own_leases(&self) -> usize {
-        self.leases.keys().filter(|lease| !self.foreign.contains(lease)).count()
+        self.leases_left().count()
+    }
+
+    /// The same by name.
+    pub(super) fn leases_left(&self) -> impl Iterator<Item = LeaseId> {
+        self.leases.keys().copied().filter(|lease| !self.foreign.contains(lease))
     }
 
     pub(super) fn is_foreign(&self, lease: LeaseId) -> bool {
@@ -203,24 +214,35 @@ impl Etcd {
     /// By hand: a lease that lasts.
     pub(super) fn foreign_lease(&mut self, lease: LeaseId) {
         self.foreign.insert(lease);
-        self.leases.entry(lease).or_insert(Lease { ttl: SECOND, ends: Nanos::MAX / 2 });
+        let since = self.history.revision();
+        self.leases.entry(lease).or_insert(Lease { ttl: SECOND, ends: Nanos::MAX / 2, since });
     }
 
     /// By hand.
     pub(super) fn put(&mut self, key: Vec<u8>, value: &[u8], lease: LeaseId) {
         let put = Op::Put { key, value: value.to_vec(), lease };
-        self.txn(Txn { then: vec![put], ..Txn::default() }).unwrap();
+        self.by_hand(vec![put]);
     }
 
     /// By hand.
     pub(super) fn delete(&mut self, key: &[u8]) {
-        self.txn(Txn { then: vec![Op::Delete(key.to_vec())], ..Txn::default() }).unwrap();
+        self.by_hand(vec![Op::Delete(key.to_vec())]);
     }
 
-    /// By hand; no matter whether it is there.
-    pub(super) fn revoke(&mut self, lease: LeaseId) {
-        self.leases.remove(&lease);
-        self.delete_keys_of(lease);
+    /// Whatever is forbidden to others.
+    fn by_hand(&mut self, then: Vec<Op>) {
+        let plan = self.history.plan(Txn { then, ..Txn::default() }, &|_| true).unwrap();
+        let (_, events) = self.history.run(plan);
+        self.changed(events);
+    }
+
+    /// Ends a lease and deletes its keys. False if it isn't there.
+    pub(super) fn revoke(&mut self, lease: LeaseId) -> bool {
+        let Some(ended) = self.leases.remove(&lease) else { return false };
+        self.ended.push((self.history.revision(), lease, ended));
+        let events = self.history.delete_keys_of(lease);
+        self.changed(events);
+        true
     }
 
     /// Forgets all but the present.
@@ -243,11 +265,12 @@ impl Etcd {
                 WatchEvent::Put(kv) => Op::Put { key: kv.key, value: kv.value, lease: kv.lease },
                 WatchEvent::Delete { key, .. } => Op::Delete(key),
             });
-            let plan = self.history.plan(Txn { then: then.collect(), ..Txn::default() }, &|_| true).unwrap();
-            let (_, events) = self.history.run(plan);
-            self.changed(events);
+            self.by_hand(then.collect());
         }
         self.published = self.log.len();
+        let ended = std::mem::take(&mut self.ended).into_iter().filter(|(until, ..)| *until >= revision);
+        self.leases.extend(ended.map(|(_, id, lease)| (id, lease)));
+        self.leases.retain(|_, lease| lease.since <= revision);
         for lease in self.leases.values_mut() {
             lease.ends = lease.ends.max(now + lease.ttl);
         }

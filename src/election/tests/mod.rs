@@ -7,7 +7,7 @@
 //! - `watching`: the watch stream and the lists
 //! - `observing`, `reading`: those who only look
 //! - `go_bugs`, `m3_bugs`: what went wrong in etcd's `concurrency` and M3's `leader`, and must not here
-//! - `simulation`: random faults, a seed each
+//! - `simulation`: random faults, a seed each; `regressions`: what it has found
 //!
 //! `world`, `wire`, `etcd`, `faults` and `check` are what they stand on.
 
@@ -20,7 +20,9 @@ mod go_bugs;
 mod m3_bugs;
 mod observing;
 mod reading;
+mod regressions;
 mod session;
+mod simulation;
 mod story;
 mod watching;
 mod wire;

@@ -1,6 +1,6 @@
 //! What is between the services and the store: requests, answers and watch streams on their way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::etcd;
 use super::faults::{Fate, What};
@@ -25,6 +25,8 @@ pub(super) enum Event {
 pub(super) struct Stream {
     pub(super) id: u64,
     watches: BTreeMap<i64, (Vec<u8>, Vec<u8>)>,
+    /// Watches that the store refused or ended.
+    ended: BTreeSet<i64>,
     /// Swallows everything from now on, as a partition does.
     pub(super) stalled: bool,
     /// Nothing overtakes anything on a stream.
@@ -168,9 +170,11 @@ impl World {
         let process = self.process(service);
         assert!(process.stream.is_none(), "a second stream");
         process.streams += 1;
+        process.bygone = false;
         process.stream = Some(Stream {
             id,
             watches: BTreeMap::new(),
+            ended: BTreeSet::new(),
             stalled: process.partitioned,
             last_request: now,
             last_message: now,
@@ -191,7 +195,11 @@ impl World {
                 assert!(stream.watches.insert(id, (key, end)).is_none(), "watch {id} twice");
                 WatchMessage::Created { id, header }
             }
-            (WatchRequest::Create { id, .. }, Err(error)) => WatchMessage::Canceled { id, error },
+            (WatchRequest::Create { id, .. }, Err(error)) => {
+                stream.ended.insert(id);
+                WatchMessage::Canceled { id, error }
+            }
+            (WatchRequest::Cancel(id), _) if stream.ended.remove(&id) => return,
             (WatchRequest::Cancel(id), _) => {
                 assert!(stream.watches.remove(&id).is_some(), "watch {id} was cancelled, but isn't there");
                 WatchMessage::Canceled { id, error: StoreError::new(Failure::Canceled, "cancelled") }
@@ -207,6 +215,7 @@ impl World {
     pub(super) fn cancel_watches(&mut self, service: Service, failure: Failure) {
         let stream = self.process(service).stream.as_mut().unwrap();
         let ids: Vec<i64> = std::mem::take(&mut stream.watches).into_keys().collect();
+        stream.ended.extend(&ids);
         for id in ids {
             self.tell(service, WatchMessage::Canceled { id, error: StoreError::new(failure, "cancelled by order") });
         }
@@ -234,7 +243,11 @@ impl World {
 
     /// Tells the watches what has changed, a message per revision and watch.
     pub(super) fn publish(&mut self) {
-        for (revision, events) in self.etcd.unpublished() {
+        let news = self.etcd.unpublished();
+        if !news.is_empty() {
+            self.check_claims();
+        }
+        for (revision, events) in news {
             let header = crate::store::Header { revision, ..self.etcd.header() };
             for at in 0..self.processes.len() {
                 let watches = self.processes[at].stream.as_ref().map(|stream| stream.watches.clone());
@@ -252,8 +265,10 @@ impl World {
         }
     }
 
-    fn schedule_expiry(&mut self) {
-        if let Some(at) = self.etcd.next_expiry() {
+    pub(super) fn schedule_expiry(&mut self) {
+        let next = self.etcd.next_expiry().filter(|&at| self.expiry.is_none_or(|set| at < set));
+        if let Some(at) = next {
+            self.expiry = Some(at);
             self.push(at, Event::Expiry);
         }
     }

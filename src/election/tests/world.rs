@@ -37,8 +37,8 @@ pub(super) struct Candidate {
 /// Somebody who observes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Watcher {
-    service: Service,
-    id: SubscriptionId,
+    pub(super) service: Service,
+    pub(super) id: SubscriptionId,
 }
 
 /// A caller who waits.
@@ -65,6 +65,8 @@ pub(super) struct Process {
     pub(super) observed: BTreeMap<SubscriptionId, Observation>,
     /// Opened so far.
     pub(super) streams: usize,
+    /// The store was exchanged and no stream has been opened since.
+    pub(super) bygone: bool,
     pub(super) rotations: usize,
 }
 
@@ -115,6 +117,8 @@ pub(super) struct World {
     pub(super) excused: BTreeSet<Revision>,
     pub(super) terms: BTreeMap<Arc<str>, Revision>,
     pub(super) queue: BTreeMap<(Nanos, u64), Event>,
+    /// When leases are looked at next.
+    pub(super) expiry: Option<Nanos>,
     pub(super) replies: BTreeMap<ReplyId, (Service, Option<Result<Reply, Error>>)>,
     last_id: u64,
 }
@@ -154,6 +158,7 @@ impl World {
             excused: BTreeSet::new(),
             terms: BTreeMap::new(),
             queue: BTreeMap::new(),
+            expiry: None,
             replies: BTreeMap::new(),
             last_id: 0,
         }
@@ -181,6 +186,7 @@ impl World {
             unread: BTreeMap::new(),
             observed: BTreeMap::new(),
             streams: 0,
+            bygone: false,
             rotations: 0,
         });
         Service(self.processes.len() - 1)
@@ -388,6 +394,15 @@ impl World {
         process.lives.values_mut().for_each(Life::died);
     }
 
+    /// From now on its clock goes so many parts in a million too fast.
+    pub(super) fn set_clock_rate(&mut self, service: Service, fast_ppm: i64) {
+        let now = self.now;
+        let process = self.process(service);
+        let shown = process.local(now);
+        process.fast_ppm = fast_ppm;
+        process.boot += shown - process.local(now);
+    }
+
     pub(super) fn jump_wall_clock(&mut self, service: Service) {
         self.feed(service, Input::ClockJumped);
     }
@@ -416,6 +431,17 @@ impl World {
         }
     }
 
+    /// Somebody puts the campaign's key on a lease of their own.
+    pub(super) fn take_key(&mut self, candidate: Candidate) {
+        if let Some(kv) = self.key_of(candidate) {
+            self.excused.insert(kv.create_revision);
+            let lease = self.next_id() as i64;
+            self.etcd.foreign_lease(lease);
+            self.etcd.put(kv.key, b"mine", lease);
+            self.publish();
+        }
+    }
+
     /// Somebody revokes the campaign's lease.
     pub(super) fn revoke_lease(&mut self, candidate: Candidate) {
         if let Some(kv) = self.key_of(candidate) {
@@ -431,6 +457,7 @@ impl World {
         for process in &mut self.processes {
             process.lives.values_mut().for_each(|life| life.excused = true);
         }
+        self.processes.iter_mut().for_each(|process| process.bygone = true);
         self.excused.clear();
         self.terms.clear();
         replace(&mut self.etcd, self.now);
@@ -483,9 +510,10 @@ impl World {
         match event {
             Event::Request(service, call, request, fate) => self.serve(service, call, request, fate),
             Event::Expiry => {
-                let keys = self.etcd.expire(self.now);
-                self.check_expiry(&keys);
+                self.expiry.take_if(|next| *next <= at);
+                self.etcd.expire(self.now);
                 self.publish();
+                self.schedule_expiry();
             }
             Event::StreamRequest(service, stream, request) => self.serve_stream(service, stream, request),
             Event::Answer(service, ..)

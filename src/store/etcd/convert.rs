@@ -23,6 +23,7 @@ pub(super) fn txn(txn: Txn) -> EtcdTxn {
 fn compare(compare: Compare) -> EtcdCompare {
     match compare {
         Compare::CreateRevision(key, revision) => EtcdCompare::create_revision(key, CompareOp::Equal, revision),
+        Compare::ModRevision(key, revision) => EtcdCompare::mod_revision(key, CompareOp::Equal, revision),
         Compare::Lease(key, lease) => EtcdCompare::lease(key, CompareOp::Equal, lease),
     }
 }

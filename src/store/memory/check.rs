@@ -34,9 +34,7 @@ fn check_ops(txn: &Txn, max: usize) -> Result<(), StoreError> {
     if ops > max {
         return Err(StoreError::new(Failure::TooManyOps, format!("{ops} operations where {max} are allowed")));
     }
-    for Compare::CreateRevision(compared, _) | Compare::Lease(compared, _) in &txn.compares {
-        key(compared)?;
-    }
+    txn.compares.iter().try_for_each(|compare| key(compared(compare)))?;
     for op in txn.then.iter().chain(&txn.otherwise) {
         match op {
             Op::Put { key: changed, .. } | Op::Delete(changed) => key(changed)?,
@@ -96,8 +94,14 @@ impl<'a> Writes<'a> {
     }
 }
 
+fn compared(compare: &Compare) -> &[u8] {
+    match compare {
+        Compare::CreateRevision(key, _) | Compare::ModRevision(key, _) | Compare::Lease(key, _) => key,
+    }
+}
+
 fn size(txn: &Txn) -> usize {
-    let compares = txn.compares.iter().map(|(Compare::CreateRevision(key, _) | Compare::Lease(key, _))| key.len());
+    let compares = txn.compares.iter().map(|compare| compared(compare).len());
     let ops = txn.then.iter().chain(&txn.otherwise).map(|op| match op {
         Op::Put { key, value, .. } => key.len() + value.len(),
         Op::Delete(key) => key.len(),

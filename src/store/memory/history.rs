@@ -108,6 +108,7 @@ impl History {
         let newest = |key: &Vec<u8>| self.keys.get(key).and_then(|versions| newest(versions));
         match compare {
             Compare::CreateRevision(key, revision) => newest(key).map_or(0, |kv| kv.create_revision) == *revision,
+            Compare::ModRevision(key, revision) => newest(key).map_or(0, |kv| kv.mod_revision) == *revision,
             Compare::Lease(key, lease) => newest(key).map_or(0, |kv| kv.lease) == *lease,
         }
     }

@@ -1,0 +1,94 @@
+//! What the simulation has found and no other module is about, each with the least that brings it about.
+
+use super::faults::{Fate, What};
+use super::world::{Candidate, World, candidacy};
+use crate::clock::{MS, SECOND};
+use crate::election::Candidacy;
+use crate::error::Code;
+use crate::events::State;
+
+fn value_of(world: &mut World, candidate: Candidate) -> Vec<u8> {
+    world.key_of(candidate).unwrap().value
+}
+
+#[test]
+fn a_proclaim_that_arrives_late_does_not_undo_a_newer_one() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.once(What::Proclaim, Fate::Late(8 * SECOND));
+    let callers = [world.proclaim(leader, b"old"), world.proclaim(leader, b"new")];
+    callers.into_iter().for_each(|caller| world.expect_done(caller));
+    assert!(world.now < 8 * SECOND && value_of(&mut world, leader) == b"new");
+    world.run(8 * SECOND);
+    assert_eq!(value_of(&mut world, leader), b"new");
+}
+
+#[test]
+fn a_proclaim_without_an_answer_is_confirmed_by_what_is_there() {
+    for fate in [Fate::LoseAnswer, Fate::LoseRequest] {
+        let mut world = World::new();
+        let a = world.service();
+        let leader = world.elect(a, "e");
+        world.once(What::Proclaim, fate);
+        let callers = [world.proclaim(leader, b"first"), world.proclaim(leader, b"second")];
+        callers.into_iter().for_each(|caller| world.expect_done(caller));
+        assert_eq!((world.count(What::Proclaim), value_of(&mut world, leader)), (3, b"second".to_vec()));
+        world.reject_event(leader);
+    }
+}
+
+#[test]
+fn a_value_that_somebody_else_has_put_in_place_of_ours_is_replaced_by_the_next() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    let own = world.key_of(leader).unwrap();
+    world.etcd.put(own.key, b"theirs", own.lease);
+    world.publish();
+    let caller = world.proclaim(leader, b"ours");
+    world.expect_done(caller);
+    assert_eq!(value_of(&mut world, leader), b"ours");
+}
+
+#[test]
+fn who_resigns_late_is_not_told_that_it_leads_in_doubt() {
+    for close in [false, true] {
+        let mut world = World::new();
+        let a = world.service();
+        let leader = world.stand(a, Candidacy { at_risk: true, ..candidacy("e") });
+        world.expect_event(leader, State::Follower);
+        world.expect_event(leader, State::Leader);
+        world.late_wakes = 2 * SECOND;
+        let overslept = |world: &mut World| {
+            world.run(50 * MS);
+            let process = &world.processes[a.0];
+            process.core.wake_at().is_some_and(|at| process.local(world.now) > at + 600 * MS)
+        };
+        assert!((0..200).any(|_| overslept(&mut world)));
+        let next = world.life(leader).unread().len();
+        match close {
+            true => world.close(a),
+            false => drop(world.resign(leader)),
+        }
+        let told: Vec<State> = world.life(leader).unread()[next..].iter().map(|status| status.state).collect();
+        assert!(!told.is_empty() && !told.contains(&State::Leader), "{told:?}");
+    }
+}
+
+#[test]
+fn a_campaign_that_rests_is_not_lost_again_with_the_cluster() {
+    let mut world = World::new();
+    let a = world.service();
+    world.elect(a, "other");
+    let candidate = world.stand(a, Candidacy { rejoin: true, ..candidacy("e") });
+    world.expect_event(candidate, State::Follower);
+    world.expect_event(candidate, State::Leader);
+    for _ in 0..2 {
+        world.replace_etcd(|etcd, _| etcd.rebuild());
+        world.run(40 * MS);
+    }
+    world.expect_loss(candidate, Code::ClusterChanged);
+    world.expect_event(candidate, State::Follower);
+    world.expect_event(candidate, State::Leader);
+}

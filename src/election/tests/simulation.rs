@@ -1,0 +1,201 @@
+//! Random programs and random faults, a seed each: the world checks its invariants after every step, and when the
+//! faults are over everything must come to rest in the one right state (`rest`), hand over in order, and end clean.
+//!
+//! `TENURE_SEEDS=100000` runs so many seeds, `TENURE_SEED=17` only that one and tells everything that happens.
+
+mod faults;
+mod programs;
+mod rest;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::check::Life;
+use super::world::{Caller, Candidate, Service, Watcher, World};
+use crate::clock::{MS, Nanos, SECOND};
+use crate::config::Namespace;
+use crate::election::backoff::Random;
+use faults::Fault;
+use programs::{Asked, Withdrawn};
+
+/// Seeds of a run that asks for no number of its own.
+const SEEDS: u64 = 300;
+
+/// One run.
+struct Simulation {
+    world: World,
+    random: Random,
+    /// What may go wrong in this run.
+    faults: Vec<Fault>,
+    /// So many of a hundred things that happen are faults.
+    fault_percent: u64,
+    elections: Vec<String>,
+    /// Elections of services that are in many.
+    crowd: Vec<String>,
+    candidates: Vec<Candidate>,
+    /// All keys that a candidate has had.
+    keys: BTreeMap<Candidate, BTreeSet<Vec<u8>>>,
+    /// What it has asked its key's value to be, the first one without an answer to wait for.
+    values: BTreeMap<Candidate, Vec<(Option<Caller>, Arc<[u8]>)>>,
+    watchers: Vec<Watcher>,
+    asked: Vec<Asked>,
+    withdrawn: Vec<Withdrawn>,
+    /// Candidates of Go programs.
+    go: Vec<Vec<u8>>,
+    /// Requests may arrive after their callers have given up.
+    late: bool,
+    /// The store has been exchanged so many times.
+    exchanges: usize,
+}
+
+impl Simulation {
+    fn new(seed: u64, traced: bool) -> Self {
+        let mut random = Random::new(seed.wrapping_mul(0x5851_f42d_4c95_7f2d));
+        let mut world = World::seeded(random.next());
+        world.traced = traced;
+        let mut sim = Simulation {
+            world,
+            random,
+            faults: Vec::new(),
+            fault_percent: 0,
+            elections: Vec::new(),
+            crowd: Vec::new(),
+            candidates: Vec::new(),
+            keys: BTreeMap::new(),
+            values: BTreeMap::new(),
+            watchers: Vec::new(),
+            asked: Vec::new(),
+            withdrawn: Vec::new(),
+            go: Vec::new(),
+            late: false,
+            exchanges: 0,
+        };
+        sim.fault_percent = sim.below(70);
+        sim.faults = Fault::all().filter(|fault| sim.chance(fault.percent())).collect();
+        sim.elections = (0..1 + sim.below(4)).map(|i| ["e", "f", "g/1", "g/2"][i as usize].to_owned()).collect();
+        if sim.chance(15) {
+            sim.crowd = (0..30 + sim.below(12)).map(|i| format!("w{i:02}")).collect();
+        }
+        if sim.chance(30) {
+            let prefix = ["", "p/", "p-"][sim.below(3) as usize];
+            sim.world.namespace = Namespace::Prefix(prefix.into());
+        }
+        sim.change_weather();
+        (0..2 + sim.below(3)).for_each(|_| sim.start());
+        sim
+    }
+
+    /// A whole life: trouble, rest, an orderly end. Answers what is the same for the same seed.
+    fn run(mut self) -> String {
+        for _ in 0..20 + self.below(80) {
+            let pause = self.pause();
+            self.pass(pause);
+            if self.chance(self.fault_percent) { self.fault() } else { self.act() }
+        }
+        self.come_to_rest();
+        self.hand_over();
+        self.world.wind_up();
+        self.check_answers();
+        let ids = self.world.next_id();
+        format!("{} {ids} {:?}", self.world.now, self.world.sent)
+    }
+
+    /// Mostly close together, sometimes long enough for a lease to end.
+    fn pause(&mut self) -> Nanos {
+        let most = [MS, 20 * MS, 300 * MS, SECOND, 5 * SECOND][self.below(5) as usize];
+        self.below(most as u64) as Nanos
+    }
+
+    fn pass(&mut self, time: Nanos) {
+        let until = self.world.now + time;
+        while self.world.queue.first_key_value().is_some_and(|(&(at, _), _)| at <= until) {
+            self.world.step();
+            self.check_answers();
+        }
+        self.world.now = until;
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.random.next() % end.max(1)
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        let at = self.below(from.len() as u64) as usize;
+        from.get(at).cloned()
+    }
+
+    fn tell(&self, what: &str) {
+        if self.world.traced {
+            eprintln!("{:>12} * {what}", self.world.now / 1000);
+        }
+    }
+
+    /// Services whose programs run.
+    fn services(&self) -> Vec<Service> {
+        let running = self.world.processes.iter().enumerate().filter(|(_, p)| p.is_up() && p.stopped.is_none());
+        running.map(|(at, _)| Service(at)).collect()
+    }
+
+    fn life_of(&self, candidate: Candidate) -> &Life {
+        &self.world.processes[candidate.service.0].lives[&candidate.id]
+    }
+
+    fn is_over(&self, candidate: Candidate) -> bool {
+        let process = &self.world.processes[candidate.service.0];
+        !process.is_up() || self.life_of(candidate).state == Some(crate::events::State::Closed)
+    }
+}
+
+/// Says how to see it again, and lets the others come to an end.
+struct Failing<'a>(u64, &'a AtomicU64);
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.1.store(u64::MAX / 2, Ordering::Relaxed);
+            let seed = self.0;
+            eprintln!("\nsimulation: seed {seed} failed; to see all of it:");
+            eprintln!("TENURE_SEED={seed} cargo test --locked --lib simulation -- --nocapture\n");
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is not a number")))
+}
+
+#[test]
+fn random_programs_under_random_faults_keep_all_invariants_and_come_to_rest() {
+    let next = AtomicU64::new(1);
+    let run = |seed, traced| {
+        let _failing = Failing(seed, &next);
+        Simulation::new(seed, traced).run()
+    };
+    if let Some(seed) = number("TENURE_SEED") {
+        run(seed, true);
+        return;
+    }
+    let last = number("TENURE_SEEDS").unwrap_or(SEEDS);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&seed| seed <= last) {
+                    run(seed, false);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 1..20 {
+        assert_eq!(Simulation::new(seed, false).run(), Simulation::new(seed, false).run(), "seed {seed}");
+    }
+}
