@@ -31,7 +31,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: all libs header demo examples bench test test-rust test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
+.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
 
@@ -80,8 +80,14 @@ TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples
 test: test-packages tools
 	@tests/tools/summary.sh $(TARGET)/test-logs $(TEST_PARTS)
 
+# More threads than processors: most tests wait for a server.
 test-rust: tools
-	cargo test --locked --no-fail-fast
+	RUST_TEST_THREADS=8 cargo test --locked --no-fail-fast
+
+## make simulate SEEDS=10000: so many runs of the engine under random faults, optimised
+SEEDS := 10000
+simulate:
+	TENURE_SEEDS=$(SEEDS) cargo test --locked --release --lib simulation -- --nocapture
 
 # Every file in tests/c is a program of its own, which finds an etcd in the variable ETCD_ENDPOINTS. planted.c is to
 # fail: by it checker.sh sees whether valgrind and the sanitizer find what they should.
