@@ -121,7 +121,7 @@ static void child_that_exits(void *inherited) {
 
 static void child_that_exits_with_services_open(void *inherited) {
     const struct inherited *of = inherited;
-    lead(open_service(of->endpoints, "ttl", "2s", NULL), "forked-open");
+    lead(open_service(of->endpoints, NULL), "forked-open");
     exit(0);
 }
 
@@ -161,7 +161,7 @@ static int64_t lease_of(tenure_service *service) {
 /* Everything that a child can inherit, but for the campaign. */
 static void make(struct inherited *of, struct recorder *observed) {
     of->options = new_options();
-    of->service = open_service(of->endpoints, "ttl", "5s", NULL);
+    of->service = open_service(of->endpoints, "ttl", "8s", NULL);
     of->pulled = open_service(of->endpoints, "events", "pull", NULL);
     tenure_campaign *pulled = lead(of->pulled, "forked-pulled");
     WORKS(tenure_service_next_event(of->pulled, -1, &of->event, &err));

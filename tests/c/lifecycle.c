@@ -276,7 +276,7 @@ static void what_is_used_may_be_freed(void) {
 
 /* Waits until no more threads and descriptors are there than before: a thread's own end may lag behind. */
 static void settles_at(int threads, int descriptors) {
-    while (entries("/proc/self/task") != threads || entries("/proc/self/fd") != descriptors) {
+    while (entries("/proc/self/task") > threads || entries("/proc/self/fd") > descriptors) {
         usleep(1000);
     }
 }
@@ -297,7 +297,6 @@ static void nothing_is_left_over(const char *endpoints, int often) {
         tenure_campaign_free(campaign);
         tenure_observer_free(observer);
         if (i == 1) {
-            usleep(20000);
             threads = entries("/proc/self/task");
             descriptors = entries("/proc/self/fd");
         }
@@ -325,14 +324,14 @@ static void a_callback_that_hangs_holds_up_nothing_but_its_services_events(void)
     CHECK(sem_init(&hang.entered, 0, 0) == 0 && sem_init(&hang.released, 0, 0) == 0);
     recorder.also = hang_as_leader;
     recorder.argument = &hang;
-    tenure_service *service = open_service(etcd(), "ttl", "4s", NULL), *second = open_service(etcd(), NULL);
+    tenure_service *service = open_service(etcd(), "ttl", "6s", NULL), *second = open_service(etcd(), NULL);
     tenure_campaign *campaign = campaign_in(service, "hang", &recorder);
     CHECK(sem_wait(&hang.entered) == 0);
     int64_t token = tenure_campaign_token(campaign), start = tenure_boottime_ns();
     tenure_campaign *others = campaign_in(second, "hang-other", &other);
     WAIT_FOR(&other, other.seen[TENURE_STATE_LEADER] == 1);
     /* Well past the lease's time to live: it is renewed meanwhile. */
-    while (tenure_boottime_ns() - start < 6500000000) {
+    while (tenure_boottime_ns() - start < 8500000000) {
         CHECK(tenure_campaign_is_leader(campaign) && tenure_campaign_token(campaign) == token);
         usleep(50000);
     }
