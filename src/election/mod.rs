@@ -43,7 +43,7 @@ use crate::config::Namespace;
 use crate::error::{Code, Error};
 use crate::events::{Candidate, Level, Observation, Status, SubscriptionId};
 use crate::store::{
-    Failure, Header, LeaseId, LeaseState, Range, RangeResult, Revision, StoreError, Txn, TxnResult, WatchMessage,
+    Failure, Header, LeaseId, LeaseState, Op, Range, RangeResult, Revision, StoreError, Txn, TxnResult, WatchMessage,
     WatchRequest,
 };
 
@@ -181,6 +181,7 @@ enum PartPurpose {
     Withdraw(SubscriptionId),
     Proclaim(SubscriptionId),
     Grave,
+    Verify,
     List(Arc<str>),
     WideList(watch::WidePage),
     LeaderValue(Arc<str>),
@@ -393,11 +394,24 @@ impl Core {
     fn is_former(&mut self, call: &Call, answer: &Answer) -> bool {
         let Some(revision) = call.revision else { return true };
         let (header, floor) = match answer {
-            Answer::Lease(state) => (state.header, 0),
+            Answer::Lease(state) => {
+                self.verify_revision(state.header, revision);
+                (state.header, 0)
+            }
             Answer::Revoked(header) => (*header, 0),
             Answer::Txn(header, _) | Answer::Range(header, _) => (*header, revision),
         };
         self.notice_cluster(header, floor)
+    }
+
+    /// A renewal's answer may be older than what is known, from a member that lags. Or the store was restored, and
+    /// only an answer that can't lag tells. Without that, a service that only renews would keep a restored key alive.
+    fn verify_revision(&mut self, header: Header, known: Revision) {
+        if header.cluster_id == self.cluster_id && header.revision < known && !self.closing {
+            let key = [self.keys.base(), b"\0"].concat();
+            let any = Op::Range(Range { key, keys_only: true, ..Range::default() });
+            self.submit(PartPurpose::Verify, Txn { then: vec![any], ..Txn::default() });
+        }
     }
 
     fn group_answered(&mut self, id: CallId, result: Result<Answer, StoreError>) {
@@ -442,7 +456,7 @@ impl Core {
             Some(PartPurpose::List(election)) => self.listed(&election, part, result),
             Some(PartPurpose::WideList(page)) => self.wide_listed(page, result),
             Some(PartPurpose::LeaderValue(election)) => self.leader_value(&election, part, result),
-            Some(PartPurpose::Grave) | None => {}
+            Some(PartPurpose::Grave | PartPurpose::Verify) | None => {}
         }
     }
 

@@ -92,3 +92,17 @@ fn a_campaign_that_rests_is_not_lost_again_with_the_cluster() {
     world.expect_event(candidate, State::Follower);
     world.expect_event(candidate, State::Leader);
 }
+
+#[test]
+fn a_service_that_only_renews_notices_that_the_store_was_restored() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    let token = world.key_of(leader).unwrap().create_revision;
+    let resigned = world.resign(leader);
+    world.expect_done(resigned);
+    world.replace_etcd(|etcd, now| etcd.restore(now, token));
+    assert_eq!(world.queue_length("e"), 1, "the key is back, and so is the lease");
+    world.run(20 * SECOND);
+    assert_eq!(world.queue_length("e"), 0);
+}

@@ -47,6 +47,8 @@ struct Simulation {
     late: bool,
     /// The store has been exchanged so many times.
     exchanges: usize,
+    /// By an older state of itself.
+    restored: bool,
 }
 
 impl Simulation {
@@ -70,6 +72,7 @@ impl Simulation {
             go: Vec::new(),
             late: false,
             exchanges: 0,
+            restored: false,
         };
         sim.fault_percent = sim.below(70);
         sim.faults = Fault::all().filter(|fault| sim.chance(fault.percent())).collect();

@@ -225,7 +225,10 @@ impl Simulation {
         let revision = revision - self.below(20).min(revision as u64 - 1) as i64;
         match self.chance(50) {
             true => self.world.replace_etcd(|etcd, _| etcd.rebuild()),
-            false => self.world.replace_etcd(|etcd, now| etcd.restore(now, revision)),
+            false => {
+                self.restored = true;
+                self.world.replace_etcd(|etcd, now| etcd.restore(now, revision));
+            }
         }
     }
 }

@@ -206,7 +206,8 @@ impl Simulation {
             return;
         }
         for key in self.keys.get(&candidate).into_iter().flatten() {
-            let left = self.world.etcd.keys(key);
+            let mut left = self.world.etcd.keys(key);
+            left.retain(|kv| !self.world.etcd.is_foreign(kv.lease));
             assert!(left.is_empty(), "{candidate:?} has resigned, but there is {left:?}");
         }
     }

@@ -30,6 +30,9 @@ impl Simulation {
         }
         // What is late arrives.
         self.pass(LATEST);
+        if self.restored {
+            self.clear_up();
+        }
         let limit = self.world.now + RECOVERY;
         while let Some(why) = self.unrest() {
             assert!(self.world.now < limit, "no rest: {why}");
@@ -41,6 +44,19 @@ impl Simulation {
         assert_eq!(self.unrest(), None);
         let news: Vec<_> = self.told().into_iter().zip(told).filter(|(now, before)| now != before).collect();
         assert!(news.is_empty(), "without a reason: {news:?}");
+    }
+
+    /// Who restores a backup below running services has to. When the store has meanwhile gone beyond what they knew,
+    /// they can't tell that it was restored, and keep alive what came back on their leases.
+    fn clear_up(&mut self) {
+        self.pass(30 * SECOND);
+        let living: Vec<Candidate> = self.candidates.iter().copied().filter(|c| !self.is_over(*c)).collect();
+        let owned: BTreeSet<_> = living.into_iter().filter_map(|c| self.world.key_of(c)).map(|kv| kv.key).collect();
+        for kv in self.world.etcd.keys(b"") {
+            if !owned.contains(&kv.key) {
+                self.world.go_resign(&kv.key);
+            }
+        }
     }
 
     /// Leaders resign, and those who come next lead at once.
@@ -85,6 +101,10 @@ impl Simulation {
         for (at, process) in up {
             if process.closing {
                 return Some(format!("{at} is still closing"));
+            }
+            let is_mute = process.stream.as_ref().is_some_and(|stream| stream.stalled);
+            if is_mute && !process.core.elections.is_empty() {
+                return Some(format!("{at} has not noticed yet that its stream is mute"));
             }
             sessions.extend(process.core.sessions.values().map(|session| session.lease));
         }
