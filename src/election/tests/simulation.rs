@@ -37,7 +37,7 @@ struct Simulation {
     /// All keys that a candidate has had.
     keys: BTreeMap<Candidate, BTreeSet<Vec<u8>>>,
     /// What it has asked its key's value to be, the first one without an answer to wait for.
-    values: BTreeMap<Candidate, Vec<(Option<Caller>, Arc<[u8]>)>>,
+    values: BTreeMap<Candidate, Vec<Proclaimed>>,
     watchers: Vec<Watcher>,
     asked: Vec<Asked>,
     withdrawn: Vec<Withdrawn>,
@@ -50,6 +50,9 @@ struct Simulation {
     /// By an older state of itself.
     restored: bool,
 }
+
+/// A value, and who waits to hear that the key has it.
+type Proclaimed = (Option<Caller>, Arc<[u8]>);
 
 impl Simulation {
     fn new(seed: u64, traced: bool) -> Self {
