@@ -8,7 +8,8 @@ ETCD_3_6 := 3.6.16
 ETCD_3_4 := 3.4.23
 # The etcd that tests use unless they ask for another version.
 MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
-MAIN_ETCDCTL = $(or $(wildcard $(dir $(MAIN_ETCD))etcdctl),etcdctl)
+# By name and not by looking: in a fresh clone it is made after make has looked.
+MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(TOOLS)/etcd-$(ETCD_3_7)/etcdctl)
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
 PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/tools/*.py)
