@@ -22,7 +22,7 @@ pub(crate) const MAX_MEMBERS: usize = 1000;
 /// Taken off every deadline, for the time from the timer to the event.
 const GUARD: Nanos = 50 * MS;
 
-/// The longest pause between renewals, whatever the time to live.
+/// The longest pause between renewals, and between attempts that failed, whatever the time to live.
 const MAX_RENEWAL: Nanos = 5 * SECOND;
 
 /// What the session does.
@@ -88,7 +88,7 @@ impl Session {
             round_trip: 0,
             at_risk: false,
             ask_again: false,
-            backoff: Backoff::new(20 * MS, ttl_asked / 6),
+            backoff: Backoff::new(20 * MS, (ttl_asked / 6).min(MAX_RENEWAL)),
             members: BTreeSet::new(),
             margin: 0,
             tainted: false,

@@ -106,6 +106,20 @@ fn a_grant_that_does_not_get_through_is_asked_for_until_it_does() {
 }
 
 #[test]
+fn a_long_time_to_live_does_not_make_for_long_pauses() {
+    let mut world = with_ttl(24 * 3600);
+    let a = world.service();
+    world.always(a, What::Grant, Fate::Refuse(Failure::NotSent));
+    let candidate = world.campaign(a, "e");
+    world.expect_event(candidate, State::Follower);
+    world.run(3600 * SECOND);
+    world.heal();
+    let back = world.now;
+    world.expect_event(candidate, State::Leader);
+    assert!(world.now - back < 6 * SECOND, "{} ms", (world.now - back) / MS);
+}
+
+#[test]
 fn a_lease_that_is_gone_before_it_was_of_use_is_replaced_in_silence() {
     let mut world = World::new();
     let a = world.service();
