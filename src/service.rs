@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::clock::Clock;
 use crate::config::{self, CampaignOptions, ServiceOptions};
 use crate::election::{Candidacy, Input, ReadKind, Reply, ReplyId, Settings};
-use crate::engine::{Command, Engine, Flag, Mailbox, Term};
+use crate::engine::{Command, Engine, Flag, Mailbox, Term, Timer};
 use crate::error::{Code, Error};
 use crate::events::{Candidate, Event, State, SubscriptionId};
 use crate::ffi::sys;
@@ -73,12 +73,17 @@ impl Service {
         let (commands, received) = unbounded_channel();
         let clock = Clock::Boottime;
         let finished = Arc::new(Flag::default());
+        let timer = {
+            let _entered = runtime.enter();
+            Timer::new(clock)?
+        };
         let engine = Engine {
             settings: Settings { namespace: options.namespace(), ttl: options.ttl, call_timeout: options.call_timeout },
             clock,
             mailbox: mailbox.clone(),
             log_level: options.log_level,
             commands: received,
+            timer,
             finished: finished.clone(),
         };
         match options.memory_name() {

@@ -72,12 +72,13 @@ impl<S: Store> Driver<S> {
         mailbox: Arc<Mailbox>,
         log_level: Level,
         commands: UnboundedReceiver<Command>,
-    ) -> Result<Self, Error> {
-        Ok(Driver {
+        timer: Timer,
+    ) -> Self {
+        Driver {
             store: Arc::new(store),
             core,
             clock,
-            timer: Timer::new(clock)?,
+            timer,
             mailbox,
             log_level,
             commands,
@@ -87,7 +88,7 @@ impl<S: Store> Driver<S> {
             stream: None,
             hung_up: false,
             wall_offset: sys::realtime_ns() - sys::boottime_ns(),
-        })
+        }
     }
 
     /// Until the service is closed and nothing of it is left at the store.

@@ -24,6 +24,7 @@ pub(crate) use driver::Command;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use runtime::Runtime;
 pub(crate) use term::Term;
+pub(crate) use timer::Timer;
 
 use crate::clock::Clock;
 use crate::election::{Core, Settings};
@@ -65,6 +66,7 @@ pub(crate) struct Engine {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) log_level: Level,
     pub(crate) commands: UnboundedReceiver<Command>,
+    pub(crate) timer: Timer,
     /// Set when nothing of the service is left at the store.
     pub(crate) finished: Arc<Flag>,
 }
@@ -72,17 +74,19 @@ pub(crate) struct Engine {
 impl Engine {
     /// Runs until the service is closed. A defect ends every campaign, and is reported.
     pub(crate) async fn run<S: Store>(self, store: S) {
+        let over = lease_over(self.settings.ttl);
         let core = Core::new(self.settings, seed(), self.clock.now());
-        let driver = Driver::new(store, core, self.clock, self.mailbox.clone(), self.log_level, self.commands);
-        let failure = match driver {
-            Ok(driver) => match catch(driver.run()).await {
-                Some(result) => result.err(),
-                None => Some(Error::new(Code::Panic, "a defect in the library ended the service; please report it")),
-            },
-            Err(error) => Some(error),
+        let driver =
+            Driver::new(store, core, self.clock, self.mailbox.clone(), self.log_level, self.commands, self.timer);
+        let failure = match catch(driver.run()).await {
+            Some(result) => result.err(),
+            None => Some(Error::new(Code::Panic, "a defect in the library ended the service; please report it")),
         };
         if let Some(error) = failure {
             give_up(&self.mailbox, &error);
+            // Nobody is left to end the lease, so keys may be there until its time to live is over.
+            #[allow(clippy::disallowed_methods, reason = "the engine is gone, and its timer with it")]
+            tokio::time::sleep(over).await;
         }
         self.finished.set();
     }
@@ -138,6 +142,11 @@ fn give_up(mailbox: &Mailbox, error: &Error) {
         }
     }
     mailbox.end();
+}
+
+/// When a lease that nobody renews any more is over, with clock rates and delays in the server's favour.
+fn lease_over(ttl: Duration) -> Duration {
+    ttl + ttl / 50 + Duration::from_secs(1)
 }
 
 /// A seed that differs between processes and services.

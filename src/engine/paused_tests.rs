@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Command, Engine, Flag, Mailbox, Term};
+use super::{Command, Engine, Flag, Mailbox, Term, Timer};
 use crate::clock::{Clock, MS, SECOND};
 use crate::config::Namespace;
 use crate::election::{Candidacy, Input, Reply, Settings};
 use crate::error::Code;
 use crate::events::{Event, Level, State};
-use crate::store::Failure;
 use crate::store::memory::Memory;
+use crate::store::{
+    Failure, Header, LeaseId, LeaseState, Range, RangeResult, Store, StoreError, Txn, TxnResult, WatchMessage,
+    WatchRequest,
+};
 
 const TTL: Duration = Duration::from_secs(5);
 
@@ -41,6 +44,10 @@ impl World {
 
     /// A process that stands in the one election.
     fn stand(&mut self) -> Process {
+        self.stand_at(self.store.clone())
+    }
+
+    fn stand_at(&mut self, store: impl Store) -> Process {
         let (commands, received) = unbounded_channel();
         let mailbox = Arc::new(Mailbox::new(true).unwrap());
         let finished = Arc::new(Flag::default());
@@ -54,9 +61,10 @@ impl World {
             mailbox: mailbox.clone(),
             log_level: Level::Off,
             commands: received,
+            timer: Timer::new(self.clock).unwrap(),
             finished: finished.clone(),
         };
-        let task = self.tasks.spawn(engine.run(self.store.clone()));
+        let task = self.tasks.spawn(engine.run(store));
         let term = Arc::new(Term::new(self.clock));
         mailbox.add(1, "e".into(), None, Some(term.clone())).unwrap();
         let candidacy = Candidacy {
@@ -77,6 +85,37 @@ impl World {
     async fn pass(&self, nanos: i64) {
         #[allow(clippy::disallowed_methods, reason = "paused time")]
         tokio::time::sleep(Duration::from_nanos(nanos.unsigned_abs())).await;
+    }
+}
+
+/// A store with a defect: renewing panics.
+struct Defective(Memory);
+
+impl Store for Defective {
+    async fn grant(&self, id: LeaseId, ttl_s: i64, timeout: Duration) -> Result<LeaseState, StoreError> {
+        self.0.grant(id, ttl_s, timeout).await
+    }
+    async fn keep_alive(&self, _: LeaseId, _: Duration) -> Result<LeaseState, StoreError> {
+        panic!("planted")
+    }
+    async fn revoke(&self, id: LeaseId, timeout: Duration) -> Result<Header, StoreError> {
+        self.0.revoke(id, timeout).await
+    }
+    async fn txn(&self, txn: Txn, timeout: Duration) -> Result<(Header, TxnResult), StoreError> {
+        self.0.txn(txn, timeout).await
+    }
+    async fn range(&self, range: Range, timeout: Duration) -> Result<(Header, RangeResult), StoreError> {
+        self.0.range(range, timeout).await
+    }
+    async fn watch(
+        &self,
+        requests: UnboundedReceiver<WatchRequest>,
+        messages: UnboundedSender<WatchMessage>,
+    ) -> StoreError {
+        self.0.watch(requests, messages).await
+    }
+    fn rotate(&self, reason: &str) {
+        self.0.rotate(reason);
     }
 }
 
@@ -208,4 +247,21 @@ async fn a_program_that_reads_no_events_hears_of_the_loss_when_it_asks() {
     world.pass(SECOND).await;
     assert_eq!((leader.term.is_leader(), leader.term.token(), leader.term.state()), (false, 0, State::Closed));
     assert_eq!(leader.term.wait_leader(Duration::ZERO).unwrap_err().code(), Code::ClusterChanged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_a_defect_ended_is_not_finished_while_its_key_may_be_there() {
+    let mut world = World::new();
+    let leader = world.stand_at(Defective(world.store.clone()));
+    world.pass(SECOND).await;
+    assert!(leader.term.is_leader());
+    let heir = world.stand();
+    world.pass(2 * SECOND).await;
+    assert_eq!((leader.term.is_leader(), leader.term.state()), (false, State::Closed));
+    while !heir.term.is_leader() {
+        assert!(!leader.finished.wait(Duration::ZERO), "its key is there");
+        world.pass(10 * MS).await;
+    }
+    world.pass(TTL.as_nanos() as i64).await;
+    assert!(leader.finished.wait(Duration::ZERO));
 }

@@ -10,13 +10,13 @@ use crate::ffi::sys;
 
 /// Fires at an instant of its clock. On CLOCK_BOOTTIME by a timer descriptor, since the runtime's own timers stand
 /// still while the machine is suspended.
-pub(super) enum Timer {
+pub(crate) enum Timer {
     Boottime { timer: AsyncFd<OwnedFd>, set_to: Option<Nanos> },
     Runtime { clock: Clock },
 }
 
 impl Timer {
-    pub(super) fn new(clock: Clock) -> Result<Self, Error> {
+    pub(crate) fn new(clock: Clock) -> Result<Self, Error> {
         let system = |error: std::io::Error| Error::new(Code::System, format!("no timer: {error}"));
         match clock {
             Clock::Boottime => {

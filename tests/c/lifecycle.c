@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <semaphore.h>
+#include <sys/resource.h>
 
 static int entries(const char *folder) {
     DIR *open = opendir(folder);
@@ -274,6 +275,35 @@ static void what_is_used_may_be_freed(void) {
     }
 }
 
+/* A service lacks a descriptor when it opens, or never. */
+static void a_service_that_opens_works_however_few_descriptors_are_left(void) {
+    static const char *const ways[] = {"callback", "pull"};
+    struct rlimit before, few;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    for (int i = 0; i < 10; i++) {
+        tenure_options *options = new_options();
+        tenure_service *service = NULL;
+        tenure_error *why = NULL;
+        int free_one = dup(STDIN_FILENO);
+        CHECK(free_one >= 0 && close(free_one) == 0);
+        WORKS(tenure_options_set(options, "endpoints", "memory://descriptors", &err));
+        WORKS(tenure_options_set(options, "service", "c-tests", &err));
+        WORKS(tenure_options_set(options, "events", ways[i % 2], &err));
+        few = before;
+        few.rlim_cur = (rlim_t)(free_one + i / 2);
+        CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+        tenure_code code = tenure_service_open(options, &service, &why);
+        if (code == TENURE_OK) {
+            tenure_campaign_free(lead(service, "descriptors"));
+            close_and_free(service);
+        }
+        CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+        CHECK(i < 2 ? code == TENURE_SYSTEM : i < 8 || code == TENURE_OK);
+        tenure_error_free(why);
+        tenure_options_free(options);
+    }
+}
+
 /* Waits until no more threads and descriptors are there than before: a thread's own end may lag behind. */
 static void settles_at(int threads, int descriptors) {
     while (entries("/proc/self/task") > threads || entries("/proc/self/fd") > descriptors) {
@@ -386,6 +416,7 @@ int main(void) {
         RUN(nothing_is_left_over(stores[i], rounds(i == 0 ? 1000 : 50)));
     }
     RUN(a_callback_may_end_another_service());
+    RUN(a_service_that_opens_works_however_few_descriptors_are_left());
     RUN(observers_end_with_a_service_that_closes_meanwhile());
     RUN(what_is_used_may_be_freed());
     RUN(a_callback_that_hangs_holds_up_nothing_but_its_services_events());
