@@ -386,7 +386,8 @@ impl Campaign {
             return Err(Error::new(Code::NotLeader, "proclaim: this campaign does not lead"));
         }
         let id = self.id;
-        self.shared.ask(|reply| Input::Proclaim { id, value, reply })?.wait(Some(timeout)).map(drop).map_err(pending)
+        let answer = self.shared.ask(|reply| Input::Proclaim { id, value, reply })?;
+        self.wait(answer, timeout)
     }
 
     /// Withdraws. Leadership ends at once. Ok: etcd has confirmed that the key is gone (also when there was none).
@@ -404,7 +405,19 @@ impl Campaign {
             // The service is closed: its end is this campaign's.
             return if self.shared.finished.wait(timeout) { Ok(()) } else { Err(pending(Code::Timeout.into())) };
         };
-        answer.wait(Some(timeout)).map(drop).map_err(pending)
+        self.wait(answer, timeout)
+    }
+
+    /// Waits for the answer to what goes on also when nobody waits.
+    fn wait(&self, answer: Waiting, timeout: Duration) -> Result<(), Error> {
+        let reply = answer.reply;
+        answer.wait(Some(timeout)).map(drop).map_err(|error| {
+            if error.code() == Code::Timeout {
+                // Where the task has gone, so has what it knew of this.
+                let _ = self.shared.send(Command::Forget(self.id, reply));
+            }
+            pending(error)
+        })
     }
 
     /// As [`resign`](Self::resign), but strict: an error and nothing changed when not leading.
@@ -524,19 +537,22 @@ impl Shared {
         let (sender, receiver) = channel();
         let reply = self.next_id();
         self.send(Command::Ask(reply, sender, input(reply)))?;
-        Ok(Waiting(receiver))
+        Ok(Waiting { reply, receiver })
     }
 }
 
 /// A reply to come.
-struct Waiting(Receiver<Result<Reply, Error>>);
+struct Waiting {
+    reply: ReplyId,
+    receiver: Receiver<Result<Reply, Error>>,
+}
 
 impl Waiting {
     /// Without a timeout the reply comes at once.
     fn wait(self, timeout: Option<Duration>) -> Result<Reply, Error> {
         let received = match timeout {
-            Some(timeout) => self.0.recv_timeout(timeout),
-            None => self.0.recv().map_err(RecvTimeoutError::from),
+            Some(timeout) => self.receiver.recv_timeout(timeout),
+            None => self.receiver.recv().map_err(RecvTimeoutError::from),
         };
         match received {
             Ok(result) => result,

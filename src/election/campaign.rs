@@ -585,6 +585,19 @@ impl Core {
         }
     }
 
+    /// Else a program that asks again and again while etcd is away would leave a waiter behind each time.
+    pub(super) fn forget(&mut self, id: SubscriptionId, reply: ReplyId) {
+        if let Some(campaign) = self.campaigns.get_mut(&id) {
+            campaign.resigners.retain(|waiter| *waiter != reply);
+            for (_, waiter) in &mut campaign.proclaims {
+                waiter.take_if(|waiter| *waiter == reply);
+            }
+        }
+        for session in self.sessions.values_mut() {
+            session.waiters.retain(|waiter| *waiter != reply);
+        }
+    }
+
     /// The one way out: deletes the key if it may exist, and goes on trying until that is confirmed.
     fn remove_key(&mut self, id: SubscriptionId) {
         let Some((election, session_id)) = self.place(id) else { return self.key_gone(id) };
@@ -741,6 +754,9 @@ impl Core {
     pub(super) fn proclaim(&mut self, id: SubscriptionId, value: Arc<[u8]>, reply: ReplyId) {
         match self.campaigns.get_mut(&id) {
             Some(campaign) if campaign.phase == Phase::Leading => {
+                // A value that nobody waits for gives way, unless it is under way: so there are never many.
+                let mut kept = usize::from(campaign.proclaiming.is_some());
+                campaign.proclaims.retain(|(_, reply)| std::mem::take(&mut kept) > 0 || reply.is_some());
                 campaign.proclaims.push_back((value, Some(reply)));
                 self.send_proclaim(id);
             }

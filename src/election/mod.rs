@@ -89,6 +89,8 @@ pub(crate) enum Input {
     Resign { id: SubscriptionId, reply: Option<ReplyId> },
     /// A leader changes its value.
     Proclaim { id: SubscriptionId, value: Arc<[u8]>, reply: ReplyId },
+    /// Nobody waits any more for the reply to this; what was asked for goes on.
+    Forget { id: SubscriptionId, reply: ReplyId },
     /// Somebody watches an election; the id is new.
     Observe { id: SubscriptionId, election: Arc<str> },
     /// Nobody watches it any more.
@@ -284,6 +286,7 @@ impl Core {
             Input::Campaign { id, candidacy, reply } => self.campaign(id, candidacy, reply),
             Input::Resign { id, reply } => self.resign(id, reply),
             Input::Proclaim { id, value, reply } => self.proclaim(id, value, reply),
+            Input::Forget { id, reply } => self.forget(id, reply),
             Input::Observe { id, election } => self.observe(id, election),
             Input::Unobserve { id } => self.unobserve(id),
             Input::Read { kind, election, timeout, reply } => self.read(kind, election, timeout, reply),

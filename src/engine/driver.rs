@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Input(Input),
     /// The same, with the channel that its reply goes to.
     Ask(ReplyId, Sender<Result<Reply, Error>>, Input),
+    /// Who asked this of a campaign does not wait any more.
+    Forget(SubscriptionId, ReplyId),
     /// A campaign that will begin with the next command; `None`: it didn't.
     Term(SubscriptionId, Option<Arc<Term>>),
 }
@@ -147,6 +149,12 @@ impl<S: Store> Driver<S> {
                     Some(Command::Ask(reply, sender, input)) => {
                         self.replies.insert(reply, sender);
                         return Ok(input);
+                    }
+                    Some(Command::Forget(id, reply)) => {
+                        // One that was answered meanwhile, the engine has forgotten already.
+                        if self.replies.remove(&reply).is_some() {
+                            return Ok(Input::Forget { id, reply });
+                        }
                     }
                     Some(Command::Term(id, Some(term))) => {
                         self.terms.insert(id, term);

@@ -1,7 +1,7 @@
 //! The driver and the in-process store together, on paused time: seconds pass in microseconds.
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{TryRecvError, channel};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -264,4 +264,17 @@ async fn a_service_that_a_defect_ended_is_not_finished_while_its_key_may_be_ther
     }
     world.pass(TTL.as_nanos() as i64).await;
     assert!(leader.finished.wait(Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_for_who_stopped_waiting() {
+    let mut world = World::new();
+    let leader = world.stand();
+    world.pass(SECOND).await;
+    let (sender, answer) = channel();
+    assert!(leader.commands.send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
+    assert!(leader.commands.send(Command::Forget(1, 2)).is_ok());
+    world.pass(MS).await;
+    assert_eq!(answer.try_recv(), Err(TryRecvError::Disconnected));
+    assert_eq!(leader.states().last(), Some(&(State::Closed, Code::Ok)));
 }

@@ -106,3 +106,37 @@ fn a_service_that_only_renews_notices_that_the_store_was_restored() {
     world.run(20 * SECOND);
     assert_eq!(world.queue_length("e"), 0);
 }
+
+#[test]
+fn of_values_that_nobody_waits_for_the_last_is_announced() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.partition(a);
+    for number in 0..1000 {
+        let caller = world.proclaim(leader, format!("{number}").as_bytes());
+        world.forget(leader, caller);
+    }
+    world.heal();
+    let waiting = [world.proclaim(leader, b"first"), world.proclaim(leader, b"second")];
+    waiting.into_iter().for_each(|caller| world.expect_done(caller));
+    assert_eq!(value_of(&mut world, leader), b"second");
+    assert!(world.count(What::Proclaim) < 10, "{}", world.count(What::Proclaim));
+}
+
+#[test]
+fn who_stopped_waiting_for_a_resignation_gets_no_reply() {
+    for close in [false, true] {
+        let mut world = World::new();
+        let a = world.service();
+        let leader = world.elect(a, "e");
+        world.partition(a);
+        let callers = [world.resign(leader), world.resign(leader)];
+        if close {
+            world.close(a);
+        }
+        world.forget(leader, callers[0]);
+        world.heal();
+        world.expect_done(callers[1]);
+    }
+}

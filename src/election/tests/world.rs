@@ -240,6 +240,12 @@ impl World {
         caller
     }
 
+    /// Who asked this about a candidate has stopped waiting: a reply to it is a defect from now on.
+    pub(super) fn forget(&mut self, candidate: Candidate, caller: Caller) {
+        self.replies.remove(&caller.0);
+        self.feed(candidate.service, Input::Forget { id: candidate.id, reply: caller.0 });
+    }
+
     pub(super) fn observe(&mut self, service: Service, election: &str) -> Watcher {
         let id = self.next_id();
         self.process(service).unread.insert(id, Vec::new());
