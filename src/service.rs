@@ -191,8 +191,9 @@ impl Service {
         if let Err(error) = begun {
             // Where the task has gone, so has what it knew of this one.
             let _ = shared.send(Command::Term(id, None));
-            drop(shared.mailbox.remove(id));
-            return Err(error);
+            if shared.mailbox.remove(id) {
+                return Err(error);
+            }
         }
         Ok(Campaign { shared: shared.clone(), id, election, term })
     }
@@ -207,8 +208,10 @@ impl Service {
         let election = election_name(election)?;
         let id = shared.next_id();
         shared.mailbox.add(id, election.clone(), handler, None)?;
-        if let Err(error) = shared.send(Command::Input(Input::Observe { id, election })) {
-            drop(shared.mailbox.remove(id));
+        let begun = shared.send(Command::Input(Input::Observe { id, election }));
+        if let Err(error) = begun
+            && shared.mailbox.remove(id)
+        {
             return Err(error);
         }
         Ok(Observer { shared: shared.clone(), id })

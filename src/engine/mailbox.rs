@@ -94,9 +94,12 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Takes a subscription back that never began. The handler is dropped by the caller, outside the lock.
-    pub(crate) fn remove(&self, id: SubscriptionId) -> Option<Handler> {
-        self.lock().subscriptions.remove(&id)?.handler
+    /// Takes a subscription back that never began. False: its last event is on its way to the handler, so it did.
+    #[must_use]
+    pub(crate) fn remove(&self, id: SubscriptionId) -> bool {
+        let removed = self.lock().subscriptions.remove(&id);
+        // The handler is dropped here, outside the lock.
+        removed.is_some()
     }
 
     /// Log lines made before, while the service opened, come first. The former handler is dropped by the caller.

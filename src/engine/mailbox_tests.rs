@@ -138,6 +138,19 @@ fn an_observer_reads_the_newest_and_its_end() {
 }
 
 #[test]
+fn a_subscription_whose_last_event_is_out_can_not_be_taken_back() {
+    for taken in [false, true] {
+        let mailbox = Mailbox::new(false).unwrap();
+        mailbox.add(2, "e".into(), Some(Box::new(|_: &Event| {})), None).unwrap();
+        mailbox.end();
+        let delivery = taken.then(|| mailbox.take(NOW).unwrap().unwrap());
+        assert_eq!(mailbox.remove(2), !taken, "an error would be told to who hears of it by event, too");
+        drop(delivery);
+        assert_eq!(mailbox.take(NOW).map(|_| ()).unwrap_err().code(), Code::Closed);
+    }
+}
+
+#[test]
 fn campaigns_take_turns() {
     let (mailbox, _term) = mailbox();
     mailbox.add(2, "f".into(), None, None).unwrap();
