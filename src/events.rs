@@ -83,6 +83,23 @@ pub struct Observation {
     pub message: String,
 }
 
+impl Observation {
+    /// The last event of an observer that the engine will tell, or has told, nothing more: nobody is known to lead.
+    pub(crate) fn last(sequence: u64, election: Arc<str>, reason: Code, message: &str) -> Self {
+        Observation {
+            sequence,
+            election,
+            leader: None,
+            revision: 0,
+            cluster_id: 0,
+            connected: false,
+            closed: true,
+            reason,
+            message: message.to_owned(),
+        }
+    }
+}
+
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i32)]

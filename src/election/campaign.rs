@@ -755,8 +755,8 @@ impl Core {
         match self.campaigns.get_mut(&id) {
             Some(campaign) if campaign.phase == Phase::Leading => {
                 // A value that nobody waits for gives way, unless it is under way: so there are never many.
-                let mut kept = usize::from(campaign.proclaiming.is_some());
-                campaign.proclaims.retain(|(_, reply)| std::mem::take(&mut kept) > 0 || reply.is_some());
+                let mut under_way = campaign.proclaiming.is_some();
+                campaign.proclaims.retain(|(_, reply)| std::mem::take(&mut under_way) || reply.is_some());
                 campaign.proclaims.push_back((value, Some(reply)));
                 self.send_proclaim(id);
             }

@@ -37,6 +37,7 @@ use timers::{Timer, Timers};
 use watch::{Election, Watch};
 
 pub(crate) use read::ReadKind;
+pub(crate) use session::lease_over_after;
 
 use crate::clock::{MS, Nanos, SECOND, nanos};
 use crate::config::Namespace;

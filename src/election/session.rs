@@ -25,6 +25,12 @@ const GUARD: Nanos = 50 * MS;
 /// The longest pause between renewals, and between attempts that failed, whatever the time to live.
 const MAX_RENEWAL: Nanos = 5 * SECOND;
 
+/// How long a lease of this time to live may exist after it was last asked for or renewed: clock rates and the
+/// server's own delays in its favour.
+pub(crate) fn lease_over_after(ttl: Nanos) -> Nanos {
+    ttl + ttl / 50 + SECOND
+}
+
 /// What the session does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -128,10 +134,9 @@ impl Session {
         ((self.deadline - self.margin - now) / 2).clamp(MS, MAX_RENEWAL.min(self.ttl / 3).max(MS))
     }
 
-    /// When the lease is certainly over at the server, too, though it may not have told: clock rates and the
-    /// server's own delays in its favour.
+    /// When the lease is certainly over at the server, too, though it may not have told.
     pub(crate) fn over_at(&self) -> Nanos {
-        self.last_sent + self.ttl + self.ttl / 50 + SECOND
+        self.last_sent + lease_over_after(self.ttl)
     }
 
     /// How long a key may appear that a lost request creates.

@@ -171,7 +171,8 @@ impl Mailbox {
             if subscription.unread.is_empty() {
                 queue.order.push_back(Some(id));
             }
-            subscription.push(Event::Observation(id, unheard(subscription.election.clone())));
+            let last = Observation::last(1, subscription.election.clone(), Code::Ok, "");
+            subscription.push(Event::Observation(id, last));
         }
         self.signal(&guard);
         // Whoever waits, and not one of them only.
@@ -260,21 +261,6 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The only event of an observer that the engine never heard of.
-fn unheard(election: Arc<str>) -> Observation {
-    Observation {
-        sequence: 1,
-        election,
-        leader: None,
-        revision: 0,
-        cluster_id: 0,
-        connected: false,
-        closed: true,
-        reason: Code::Ok,
-        message: String::new(),
     }
 }
 

@@ -26,8 +26,8 @@ pub(crate) use runtime::Runtime;
 pub(crate) use term::Term;
 pub(crate) use timer::Timer;
 
-use crate::clock::Clock;
-use crate::election::{Core, Settings};
+use crate::clock::{Clock, nanos};
+use crate::election::{Core, Settings, lease_over_after};
 use crate::error::{Code, Error};
 use crate::events::{Level, Observation, State, Status};
 use crate::store::Store;
@@ -74,7 +74,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// Runs until the service is closed. A defect ends every campaign, and is reported.
     pub(crate) async fn run<S: Store>(self, store: S) {
-        let over = lease_over(self.settings.ttl);
+        let over = Duration::from_nanos(lease_over_after(nanos(self.settings.ttl)).unsigned_abs());
         let core = Core::new(self.settings, seed(), self.clock.now());
         let driver =
             Driver::new(store, core, self.clock, self.mailbox.clone(), self.log_level, self.commands, self.timer);
@@ -108,18 +108,7 @@ fn give_up(mailbox: &Mailbox, error: &Error) {
     let (reason, message) = (error.code(), error.message().to_owned());
     for (id, election, term) in mailbox.open_subscriptions() {
         let Some(term) = term else {
-            let last = Observation {
-                sequence: u64::MAX,
-                election,
-                leader: None,
-                revision: 0,
-                cluster_id: 0,
-                connected: false,
-                closed: true,
-                reason,
-                message: message.clone(),
-            };
-            mailbox.push_observation(id, last);
+            mailbox.push_observation(id, Observation::last(u64::MAX, election, reason, &message));
             continue;
         };
         term.bar();
@@ -142,11 +131,6 @@ fn give_up(mailbox: &Mailbox, error: &Error) {
         }
     }
     mailbox.end();
-}
-
-/// When a lease that nobody renews any more is over, with clock rates and delays in the server's favour.
-fn lease_over(ttl: Duration) -> Duration {
-    ttl + ttl / 50 + Duration::from_secs(1)
 }
 
 /// A seed that differs between processes and services.

@@ -67,7 +67,7 @@ static void everything_answers_forked(const struct inherited *of) {
     CHECK(event == NULL && fd == -1);
 }
 
-static void free_everything(const struct inherited *of) {
+static void free_all(const struct inherited *of) {
     tenure_campaign_free(of->campaign);
     tenure_observer_free(of->observer);
     tenure_service_free(of->service);
@@ -75,6 +75,11 @@ static void free_everything(const struct inherited *of) {
     tenure_options_free(of->options);
     tenure_error_free(of->error);
     tenure_event_free(of->event);
+}
+
+/* In a child it does nothing. */
+static void free_inherited(const struct inherited *of) {
+    free_all(of);
     /* The copies of what was read can still be read. */
     CHECK(of->error->code == TENURE_NOT_LEADER);
     check_event(of->event);
@@ -106,7 +111,7 @@ static void take_part(const struct inherited *of) {
 static void child(void *inherited) {
     everything_answers_forked(inherited);
     take_part(inherited);
-    free_everything(inherited);
+    free_inherited(inherited);
     everything_answers_forked(inherited);
 }
 
@@ -176,13 +181,7 @@ static void end(struct inherited *of) {
     WORKS(tenure_observer_close(of->observer, &err));
     WORKS(tenure_service_close(of->service, -1, &err));
     WORKS(tenure_service_close(of->pulled, -1, &err));
-    tenure_campaign_free(of->campaign);
-    tenure_observer_free(of->observer);
-    tenure_service_free(of->service);
-    tenure_service_free(of->pulled);
-    tenure_options_free(of->options);
-    tenure_error_free(of->error);
-    tenure_event_free(of->event);
+    free_all(of);
 }
 
 static int64_t certain_until_ms(tenure_campaign *campaign) {
