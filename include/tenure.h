@@ -743,8 +743,9 @@ tenure_code tenure_campaign_proclaim(struct tenure_campaign *campaign,
  * key is gone, for at most `timeout_ms` (-1: the service's `call_timeout`, 0: don't wait). OK means confirmed, also
  * when there was nothing to withdraw. The campaign's last event follows; the handle stays until it is freed.
  *
- * Errors: PENDING: not confirmed yet; the library goes on by itself, and calling again waits on. CLUSTER_CHANGED:
- * another cluster answers, so it can't be known. INVALID_ARGUMENT for a timeout below -1.
+ * Errors: PENDING: not confirmed yet; the library goes on by itself, and calling again waits on. (Where etcd can't
+ * confirm it, being out of reach or another cluster by now, the end of the lease's time to live does.)
+ * INVALID_ARGUMENT for a timeout below -1.
  */
 tenure_code tenure_campaign_resign(struct tenure_campaign *campaign,
                                    int32_t timeout_ms,
@@ -754,8 +755,7 @@ tenure_code tenure_campaign_resign(struct tenure_campaign *campaign,
  * Like `tenure_campaign_resign`, for the leader only: a campaign that waits or is over is left as it is. `timeout_ms`
  * is as there (-1: the service's `call_timeout`, 0: don't wait).
  *
- * Errors: NOT_LEADER, with nothing changed; otherwise as `tenure_campaign_resign`: PENDING, CLUSTER_CHANGED,
- * INVALID_ARGUMENT.
+ * Errors: NOT_LEADER, with nothing changed; otherwise as `tenure_campaign_resign`: PENDING, INVALID_ARGUMENT.
  */
 tenure_code tenure_campaign_resign_leader(struct tenure_campaign *campaign,
                                           int32_t timeout_ms,

@@ -500,22 +500,20 @@ impl Core {
         if rejoin { self.rest(id) } else { self.finish(id) }
     }
 
-    /// The store is another one now: what this candidate had in the former is out of reach.
+    /// The store is another one now, and what this candidate had in the former is out of reach.
     pub(super) fn cluster_lost(&mut self, id: SubscriptionId, what: &str) {
-        let error = Error::new(Code::ClusterChanged, what);
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
-        campaign.session = None;
         if campaign.phase == Phase::Resting {
-            // Its loss was told, and it has nothing there.
+            // Its loss was told, and what it may have left there is its former session's.
             return;
         }
-        let leaving = campaign.leaving;
-        for reply in std::mem::take(&mut campaign.resigners) {
-            self.reply(reply, Err(error.clone()));
-        }
-        match leaving {
-            Some(_) => self.key_gone(id),
-            None => self.session_lost(id, &error),
+        match campaign.leaving {
+            Some(After::Rest) => {
+                campaign.session = None;
+                self.key_gone(id);
+            }
+            Some(After::Close) => self.wait_for_session_end(id),
+            None => self.session_lost(id, &Error::new(Code::ClusterChanged, what)),
         }
     }
 
@@ -555,7 +553,7 @@ impl Core {
             // Closed; after a loss its lease may still be on its way out.
             let ghost = self.ghost_of(id).and_then(|session| self.sessions.get_mut(&session));
             match (ghost, reply) {
-                (Some(session), Some(reply)) => session.waiters.push(reply),
+                (Some(session), Some(reply)) => session.waiters.push((id, reply)),
                 (None, Some(reply)) => self.reply(reply, Ok(Reply::Done)),
                 (_, None) => {}
             }
@@ -594,7 +592,7 @@ impl Core {
             }
         }
         for session in self.sessions.values_mut() {
-            session.waiters.retain(|waiter| *waiter != reply);
+            session.waiters.retain(|(_, waiter)| *waiter != reply);
         }
     }
 
@@ -743,7 +741,7 @@ impl Core {
         campaign.loss = None;
         match campaign.session.and_then(|session| self.sessions.get_mut(&session)) {
             Some(session) => {
-                session.waiters.extend(resigners);
+                session.waiters.extend(resigners.into_iter().map(|reply| (id, reply)));
                 session.lost.insert(id);
             }
             None => resigners.into_iter().for_each(|reply| self.out.push(Output::Reply(reply, Ok(Reply::Done)))),

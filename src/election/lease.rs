@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::session::{Phase, Session, SessionId};
+use super::session::{Phase, Session, SessionId, time_to_live};
 use super::timers::Timer;
-use super::{Core, PartPurpose, Purpose, Reply, Request, keys};
+use super::{CallId, Core, PartPurpose, Purpose, Reply, Request, keys};
 use crate::clock::{Nanos, SECOND, nanos};
 use crate::error::{Code, Error};
 use crate::events::{Level, SubscriptionId};
@@ -42,9 +42,9 @@ impl Core {
         }
     }
 
-    pub(super) fn granted(&mut self, id: SessionId, result: Result<LeaseState, StoreError>) {
+    pub(super) fn granted(&mut self, id: SessionId, call: CallId, result: Result<LeaseState, StoreError>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some((_, sent)) = session.call.take() else { return };
+        let Some((_, sent)) = session.call.take_if(|(current, _)| *current == call) else { return };
         match result {
             Ok(state) => self.lease_held(id, sent, state),
             Err(error) => self.not_granted(id, &error),
@@ -89,7 +89,7 @@ impl Core {
             return;
         }
         let was_at_risk = session.at_risk;
-        let held = session.acknowledged(sent, state.ttl_s.saturating_mul(SECOND), self.now);
+        let held = session.acknowledged(sent, time_to_live(state.ttl_s), self.now);
         if !held {
             self.replace_session(id, "the lease was granted too late to be of use");
             return;
@@ -142,7 +142,7 @@ impl Core {
         }
     }
 
-    pub(super) fn renewed(&mut self, id: SessionId, call: u64, result: Result<LeaseState, StoreError>) {
+    pub(super) fn renewed(&mut self, id: SessionId, call: CallId, result: Result<LeaseState, StoreError>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some((_, sent)) = session.call.take_if(|(current, _)| *current == call) else { return };
         match result {
@@ -276,6 +276,26 @@ impl Core {
         }
     }
 
+    /// Another cluster answers than the one that has the lease. Whether it is gone there can't be asked, so it counts
+    /// as there until its time to live is over; in a restored store it may have begun anew, and is ended.
+    pub(super) fn bereave_session(&mut self, id: SessionId, restored: bool, reason: &str) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.lost.append(&mut session.members);
+        session.grant_unknown |= session.call.take().is_some() && session.deadline == 0;
+        if restored || !session.foreign {
+            session.last_sent = now;
+        }
+        session.foreign |= !restored;
+        if session.phase != Phase::Ending {
+            return self.end_session(id, reason);
+        }
+        let over_at = session.over_at();
+        self.timers.clear(Timer::Session(id));
+        self.timers.set(Timer::LeaseOver(id), over_at);
+        self.send_revoke(id);
+    }
+
     fn send_revoke(&mut self, id: SessionId) {
         let Some(lease) = self.sessions.get(&id).map(|session| session.lease) else { return };
         let call = self.call(Purpose::Revoke(id), Request::Revoke(lease), self.call_timeout);
@@ -285,17 +305,21 @@ impl Core {
         }
     }
 
-    pub(super) fn revoked(&mut self, id: SessionId, result: Result<(), StoreError>) {
+    pub(super) fn revoked(&mut self, id: SessionId, call: CallId, result: Result<(), StoreError>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.call = None;
+        if session.call.take_if(|(current, _)| *current == call).is_none() {
+            return;
+        }
+        // Where a grant was never answered it may arrive yet: look again until its time to live is over.
+        let may_come = session.grant_unknown && session.deadline == 0;
+        let result = result.or_else(|error| match error.failure == Failure::LeaseNotFound && !may_come {
+            true => Ok(()),
+            false => Err(error),
+        });
         match result {
+            // The word of a cluster that did not grant it; time is left to tell.
+            Ok(()) if session.foreign => {}
             Ok(()) => self.session_ended(id),
-            // Where a grant was never answered it may arrive yet: look again until its time to live is over.
-            Err(error)
-                if error.failure == Failure::LeaseNotFound && !(session.grant_unknown && session.deadline == 0) =>
-            {
-                self.session_ended(id);
-            }
             Err(error) => {
                 session.trouble = error.message.clone();
                 let pause = session.backoff.pause(&mut self.random);
@@ -314,8 +338,11 @@ impl Core {
     fn session_ended(&mut self, id: SessionId) {
         self.clear_session_timers(id);
         let Some(session) = self.sessions.remove(&id) else { return };
-        for reply in session.waiters {
-            self.reply(reply, Ok(Reply::Done));
+        for (campaign, reply) in session.waiters {
+            match self.ghost_of(campaign).and_then(|other| self.sessions.get_mut(&other)) {
+                Some(other) => other.waiters.push((campaign, reply)),
+                None => self.reply(reply, Ok(Reply::Done)),
+            }
         }
         for campaign in session.members {
             self.session_gone(campaign);

@@ -37,7 +37,7 @@ use timers::{Timer, Timers};
 use watch::{Election, Watch};
 
 pub(crate) use read::ReadKind;
-pub(crate) use session::lease_over_after;
+pub(crate) use session::{lease_over_after, time_to_live};
 
 use crate::clock::{MS, Nanos, SECOND, nanos};
 use crate::config::Namespace;
@@ -386,9 +386,9 @@ impl Core {
             false => Ok(answer),
         });
         match (call.purpose, result) {
-            (Purpose::Grant(session), result) => self.granted(session, lease_state(result)),
+            (Purpose::Grant(session), result) => self.granted(session, id, lease_state(result)),
             (Purpose::KeepAlive(session), result) => self.renewed(session, id, lease_state(result)),
-            (Purpose::Revoke(session), result) => self.revoked(session, result.map(|_| ())),
+            (Purpose::Revoke(session), result) => self.revoked(session, id, result.map(|_| ())),
             (Purpose::Read(read), result) => self.read_answer(read, result),
             (Purpose::Group, result) => self.group_answered(id, result),
         }
@@ -477,7 +477,7 @@ impl Core {
             self.log(Level::Error, &what);
             self.cluster_id = header.cluster_id;
             self.revision = header.revision;
-            self.cluster_changed(&what);
+            self.cluster_changed(&what, !other);
             return true;
         }
         self.cluster_id = header.cluster_id;
@@ -485,22 +485,21 @@ impl Core {
         false
     }
 
-    /// Nothing of the former cluster holds any more.
-    fn cluster_changed(&mut self, what: &str) {
+    /// Nothing of the former cluster holds any more. `restored`: it is the same one, in an older state.
+    fn cluster_changed(&mut self, what: &str, restored: bool) {
         // In a restored store whose old lease is still there, a join from before would leave a key.
         self.drop_queued();
+        self.calls.values_mut().for_each(|call| call.revision = None);
         let mut ids: Vec<SubscriptionId> = self.campaigns.keys().copied().collect();
         ids.sort_unstable();
-        for (id, session) in std::mem::take(&mut self.sessions) {
-            self.clear_session_timers(id);
-            for reply in session.waiters {
-                self.reply(reply, Err(Error::new(Code::ClusterChanged, what)));
-            }
+        let mut sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+        sessions.sort_unstable();
+        for id in sessions {
+            self.bereave_session(id, restored, what);
         }
         for id in ids {
             self.cluster_lost(id, what);
         }
-        self.calls.values_mut().for_each(|call| call.revision = None);
         self.restart_reads();
         self.forget_leaders();
         self.restart_watch(Code::ClusterChanged, what);

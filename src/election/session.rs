@@ -22,6 +22,9 @@ pub(crate) const MAX_MEMBERS: usize = 1000;
 /// Taken off every deadline, for the time from the timer to the event.
 const GUARD: Nanos = 50 * MS;
 
+/// A server's time to live counts up to this, 73 years, so that no sum with it overflows.
+const LONGEST: Nanos = Nanos::MAX / 4;
+
 /// The longest pause between renewals, and between attempts that failed, whatever the time to live.
 const MAX_RENEWAL: Nanos = 5 * SECOND;
 
@@ -29,6 +32,11 @@ const MAX_RENEWAL: Nanos = 5 * SECOND;
 /// server's own delays in its favour.
 pub(crate) fn lease_over_after(ttl: Nanos) -> Nanos {
     ttl + ttl / 50 + SECOND
+}
+
+/// A time to live that a server gave, in s.
+pub(crate) fn time_to_live(ttl_s: i64) -> Nanos {
+    ttl_s.saturating_mul(SECOND).clamp(0, LONGEST)
 }
 
 /// What the session does.
@@ -57,7 +65,7 @@ pub(crate) struct Session {
     pub(crate) grant_unknown: bool,
     /// When the last request that gives the lease time was sent, answered or not: until then plus the time to live
     /// the lease may exist.
-    last_sent: Nanos,
+    pub(crate) last_sent: Nanos,
     /// How long the last acknowledged request took.
     round_trip: Nanos,
     /// A renewal is overdue or in doubt.
@@ -75,8 +83,10 @@ pub(crate) struct Session {
     pub(crate) graves: HashMap<Vec<u8>, Nanos>,
     /// Who left keys on it when it was given up.
     pub(crate) lost: BTreeSet<SubscriptionId>,
-    /// To be told when it has ended.
-    pub(crate) waiters: Vec<ReplyId>,
+    /// To be told when it has ended, and for which campaign.
+    pub(crate) waiters: Vec<(SubscriptionId, ReplyId)>,
+    /// Another cluster answers than the one that granted it.
+    pub(crate) foreign: bool,
     /// The last failure, for messages.
     pub(crate) trouble: String,
 }
@@ -101,6 +111,7 @@ impl Session {
             graves: HashMap::new(),
             lost: BTreeSet::new(),
             waiters: Vec::new(),
+            foreign: false,
             trouble: String::new(),
         }
     }
@@ -208,6 +219,18 @@ mod tests {
         assert!(session.renewal_pause(0) + session.patience(5 * SECOND) < session.deadline);
         session.acknowledged(0, 5 * SECOND, 10 * MS);
         assert_eq!(session.patience(5 * SECOND), 5 * SECOND / 6);
+    }
+
+    #[test]
+    fn no_time_to_live_that_a_server_gives_overflows() {
+        let now = 40_000_000 * SECOND;
+        for ttl_s in [i64::MIN, -1, 0, 1, 9_000_000_000, i64::MAX] {
+            let mut session = Session::new(7, 2 * SECOND);
+            session.sent(1, now);
+            assert_eq!(session.acknowledged(now, time_to_live(ttl_s), now + MS), ttl_s > 0);
+            assert!(session.over_at() > session.deadline && session.grave_until(now) > now);
+            assert!(session.patience(SECOND) > 0 && session.renewal_pause(now) > 0);
+        }
     }
 
     #[test]

@@ -484,7 +484,7 @@ fn a_leader_that_steps_down_for_its_margin_removes_its_key() {
 }
 
 #[test]
-fn another_cluster_answers_who_was_leaving_the_former() {
+fn who_was_leaving_another_cluster_has_left_when_the_lease_is_over() {
     let mut world = World::new();
     let a = world.service();
     let leader = world.elect(a, "e");
@@ -492,14 +492,89 @@ fn another_cluster_answers_who_was_leaving_the_former() {
     let resigned = world.resign(leader);
     world.run(SECOND);
     world.replace_etcd(|etcd, _| etcd.rebuild());
-    world.expect_refusal(resigned, Code::ClusterChanged);
+    world.run(9 * SECOND);
+    assert_eq!(world.reply_of(resigned), None, "the former cluster may have the key");
+    world.expect_done(resigned);
     expect_closed(&mut world, leader);
     world.run(10 * SECOND);
     world.reject_event(leader);
 }
 
 #[test]
-fn another_cluster_answers_who_waited_for_the_end_of_a_lost_session() {
+fn who_was_lost_with_its_cluster_has_left_when_the_lease_is_over() {
+    for rejoin in [false, true] {
+        let mut world = World::new();
+        let a = world.service();
+        let leader = world.stand(a, Candidacy { rejoin, ..candidacy("e") });
+        world.expect_event(leader, State::Follower);
+        world.expect_event(leader, State::Leader);
+        world.replace_etcd(|etcd, _| etcd.rebuild());
+        world.expect_loss(leader, Code::ClusterChanged);
+        if rejoin {
+            world.expect_event(leader, State::Follower);
+            world.expect_event(leader, State::Leader);
+        }
+        let resigned = world.resign(leader);
+        world.run(8 * SECOND);
+        assert_eq!(world.reply_of(resigned), None, "the former cluster may have the key");
+        assert_eq!(world.queue_length("e"), 0);
+        world.expect_done(resigned);
+    }
+}
+
+#[test]
+fn a_service_is_closed_when_what_it_left_in_another_cluster_is_over() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.replace_etcd(|etcd, _| etcd.rebuild());
+    world.expect_loss(leader, Code::ClusterChanged);
+    let changed = world.now;
+    world.close(a);
+    world.run_until("it has finished", |world| world.process(a).finished);
+    assert!(world.now - changed > 9 * SECOND, "{}", world.now - changed);
+}
+
+#[test]
+fn what_a_backup_has_of_us_is_removed_and_confirmed() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    let token = world.key_of(leader).unwrap().create_revision;
+    world.elect(a, "f");
+    world.replace_etcd(|etcd, now| etcd.restore(now, token));
+    assert_eq!(world.queue_length("e"), 1, "the backup has its key");
+    world.expect_loss(leader, Code::ClusterChanged);
+    let resigned = world.resign(leader);
+    let lost = world.now;
+    world.expect_done(resigned);
+    assert!(world.now - lost < SECOND, "by its deletion, not by the lease's end");
+    assert_eq!(world.queue_length("e"), 0);
+}
+
+#[test]
+fn who_left_keys_on_two_leases_has_left_when_both_are_over() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.stand(a, Candidacy { rejoin: true, ..candidacy("e") });
+    world.expect_event(leader, State::Follower);
+    world.expect_event(leader, State::Leader);
+    world.always(a, What::Revoke, Fate::LoseRequest);
+    world.replace_etcd(|etcd, _| etcd.rebuild());
+    world.expect_loss(leader, Code::ClusterChanged);
+    let first_over = world.now + 11 * SECOND;
+    world.expect_event(leader, State::Follower);
+    world.expect_event(leader, State::Leader);
+    world.run(3 * SECOND);
+    let resigned = world.resign(leader);
+    world.close(a);
+    world.expect_done(resigned);
+    assert!(world.now >= first_over, "{} before {first_over}", world.now);
+    assert_eq!(world.queue_length("e"), 0);
+}
+
+#[test]
+fn who_waits_for_the_end_of_a_lost_session_waits_on_when_another_cluster_answers() {
     let mut world = World::new();
     let a = world.service();
     let leader = world.elect(a, "e");
@@ -512,7 +587,9 @@ fn another_cluster_answers_who_waited_for_the_end_of_a_lost_session() {
     world.run(SECOND);
     assert_eq!(world.reply_of(resigned), None);
     world.replace_etcd(|etcd, _| etcd.rebuild());
-    world.expect_refusal(resigned, Code::ClusterChanged);
+    world.run(9 * SECOND);
+    assert_eq!(world.reply_of(resigned), None, "the former cluster may have the key");
+    world.expect_done(resigned);
 }
 
 #[test]

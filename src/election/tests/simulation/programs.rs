@@ -170,7 +170,7 @@ impl Simulation {
         for withdrawn in withdrawn {
             match self.world.reply_of(withdrawn.caller) {
                 Some(Ok(_)) => self.check_withdrawn(withdrawn.candidate),
-                Some(Err(error)) => assert_eq!(error.code(), Code::ClusterChanged, "{error}"),
+                Some(Err(error)) => panic!("{error}"),
                 None => self.withdrawn.push(withdrawn),
             }
         }
