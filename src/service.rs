@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::clock::Clock;
 use crate::config::{self, CampaignOptions, ServiceOptions};
 use crate::election::{Candidacy, Input, ReadKind, Reply, ReplyId, Settings};
-use crate::engine::{Command, Engine, Flag, Mailbox, Term, Timer};
+use crate::engine::{Command, Engine, Flag, MAX_COMMANDS, Mailbox, Term, Timer};
 use crate::error::{Code, Error};
 use crate::events::{Candidate, Event, State, SubscriptionId};
 use crate::ffi::sys;
@@ -30,6 +31,9 @@ const DEFAULT_ELECTION: &str = "default";
 
 /// A read's answer that is due comes at once; this is for the way from thread to thread.
 const REPLY_GRACE: Duration = Duration::from_millis(250);
+
+/// Between two looks for room among the commands.
+const ROOM_PAUSE: Duration = Duration::from_micros(100);
 
 /// Takes a campaign's or an observer's events, one at a time and in order, on the service's callback thread. It is
 /// dropped exactly once, after its last event. With [`Delivery::Pull`](config::Delivery::Pull) it is never called,
@@ -46,7 +50,7 @@ struct Shared {
     options: ServiceOptions,
     clock: Clock,
     depth: u32,
-    commands: UnboundedSender<Command>,
+    commands: mpsc::Sender<Command>,
     mailbox: Arc<Mailbox>,
     last_id: AtomicU64,
     closing: AtomicBool,
@@ -70,7 +74,7 @@ impl Service {
         let runtime = process::level().runtime.handle()?;
         let pulled = options.delivery() == config::Delivery::Pull;
         let mailbox = Arc::new(Mailbox::new(pulled)?);
-        let (commands, received) = unbounded_channel();
+        let (commands, received) = mpsc::channel(MAX_COMMANDS);
         let clock = Clock::Boottime;
         let finished = Arc::new(Flag::default());
         let timer = {
@@ -397,7 +401,7 @@ impl Campaign {
     ///
     /// # Errors
     /// [`Code::Pending`]: not confirmed within `timeout`; the library goes on, and calling again waits on.
-    /// [`Code::ClusterChanged`]: another cluster answers, so it can't be known. [`Code::Forked`].
+    /// [`Code::Forked`].
     pub fn resign(&self, timeout: Duration) -> Result<(), Error> {
         self.shared.check_process()?;
         self.term.bar();
@@ -532,8 +536,20 @@ impl Shared {
         let _ = self.send(Command::Input(Input::Close));
     }
 
-    fn send(&self, command: Command) -> Result<(), Error> {
-        self.commands.send(command).map_err(|_| closed())
+    /// Where the task has not kept up with a flood of calls, the flood waits: else it would fill the memory.
+    fn send(&self, mut command: Command) -> Result<(), Error> {
+        loop {
+            match self.commands.try_send(command) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Closed(_)) => return Err(closed()),
+                Err(TrySendError::Full(refused)) => command = refused,
+            }
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "the program's thread; the channel's own wait panics in a runtime's"
+            )]
+            std::thread::sleep(ROOM_PAUSE);
+        }
     }
 
     fn ask(&self, input: impl FnOnce(ReplyId) -> Input) -> Result<Waiting, Error> {

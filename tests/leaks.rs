@@ -1,14 +1,18 @@
-//! What a service costs the process and the store is given back when it closes. A process of its own, and one test,
-//! since threads, descriptors and memory are counted.
+//! What a service costs the process and the store is bounded, and given back when it closes. A process of its own, and
+//! one test at a time, since threads, descriptors and memory are counted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
 use std::fs;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use support::Server;
 use support::electorate::{Contender, LIMIT, Watcher, keys, lease_list, open, wait_until};
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Threads and descriptors of this process.
 fn held() -> (usize, usize) {
@@ -44,6 +48,7 @@ fn use_one(server: &Server, round: usize) {
 
 #[test]
 fn two_hundred_services_leave_no_thread_descriptor_lease_or_key() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let server = Server::builder().start();
     (0..10).for_each(|round| use_one(&server, round));
     wait_until("all leases of the first have ended", || lease_list(&server).is_empty());
@@ -58,4 +63,24 @@ fn two_hundred_services_leave_no_thread_descriptor_lease_or_key() {
     });
     let grown = memory().saturating_sub(memory_before);
     assert!(grown < 2 * 1024, "{grown} KiB more after 200 services");
+}
+
+#[test]
+fn a_flood_of_calls_that_nobody_waits_for_does_not_fill_the_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut options = tenure::ServiceOptions::new();
+    options.set("endpoints", "memory://flood").unwrap().set("service", "leaks").unwrap();
+    let service = tenure::Service::open(&options).unwrap();
+    let campaign = service.campaign("election", &tenure::CampaignOptions::new(), None).unwrap();
+    let before = memory();
+    let mut grown = 0;
+    for _ in 0..50 {
+        for _ in 0..4000 {
+            // Ok or Pending, as fast as the engine is.
+            let _ = campaign.resign(Duration::ZERO);
+        }
+        grown = grown.max(memory().saturating_sub(before));
+    }
+    assert!(grown < 16 * 1024, "{grown} KiB more after 200,000 calls");
+    service.close(LIMIT).unwrap();
 }

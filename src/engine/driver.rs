@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::mailbox::Mailbox;
@@ -22,6 +23,9 @@ use crate::store::{Store, StoreError, WatchMessage, WatchRequest};
 /// The wall clock going forward by more than this against CLOCK_BOOTTIME is a jump: a clock being set, or a
 /// hypervisor that stopped both and corrected one.
 const JUMP: Nanos = SECOND;
+
+/// Commands that may wait for the task; who has more waits for room.
+pub(crate) const MAX_COMMANDS: usize = 8192;
 
 /// What a program's thread asks of the task.
 pub(crate) enum Command {
@@ -56,7 +60,9 @@ pub(super) struct Driver<S> {
     pub(super) timer: Timer,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) log_level: Level,
-    pub(super) commands: UnboundedReceiver<Command>,
+    pub(super) commands: Receiver<Command>,
+    /// The longest time to live, in s, that the store has given.
+    pub(super) longest_ttl_s: Arc<AtomicI64>,
     terms: HashMap<SubscriptionId, Arc<Term>>,
     replies: HashMap<ReplyId, Sender<Result<Reply, Error>>>,
     tasks: JoinSet<Done>,
@@ -73,7 +79,7 @@ impl<S: Store> Driver<S> {
         clock: Clock,
         mailbox: Arc<Mailbox>,
         log_level: Level,
-        commands: UnboundedReceiver<Command>,
+        commands: Receiver<Command>,
         timer: Timer,
     ) -> Self {
         Driver {
@@ -84,6 +90,7 @@ impl<S: Store> Driver<S> {
             mailbox,
             log_level,
             commands,
+            longest_ttl_s: Arc::default(),
             terms: HashMap::new(),
             replies: HashMap::new(),
             tasks: JoinSet::new(),
@@ -230,7 +237,7 @@ impl<S: Store> Driver<S> {
     }
 
     fn call(&mut self, id: CallId, request: Request, timeout: Nanos) {
-        let store = self.store.clone();
+        let (store, longest_ttl_s) = (self.store.clone(), self.longest_ttl_s.clone());
         let timeout = Duration::from_nanos(u64::try_from(timeout).unwrap_or(0));
         self.tasks.spawn(async move {
             let result = match request {
@@ -242,6 +249,9 @@ impl<S: Store> Driver<S> {
                     store.range(range, timeout).await.map(|(header, result)| Answer::Range(header, result))
                 }
             };
+            if let Ok(Answer::Lease(state)) = &result {
+                longest_ttl_s.fetch_max(state.ttl_s, Ordering::Relaxed);
+            }
             Done::Call(id, result)
         });
     }

@@ -49,6 +49,8 @@ struct Subscription {
     handler: Option<Handler>,
     /// A campaign's.
     term: Option<Arc<Term>>,
+    /// An event of it is or was on its way to the program.
+    is_heard: bool,
 }
 
 /// An event to deliver, with the handler to call, which goes back by [`Mailbox::give_back`].
@@ -84,7 +86,7 @@ impl Mailbox {
         handler: Option<Handler>,
         term: Option<Arc<Term>>,
     ) -> Result<(), Error> {
-        let subscription = Subscription { election, unread: VecDeque::new(), handler, term };
+        let subscription = Subscription { election, unread: VecDeque::new(), handler, term, is_heard: false };
         let mut queue = self.lock();
         if queue.ended {
             // The handler is dropped after the lock.
@@ -94,10 +96,13 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Takes a subscription back that never began. False: its last event is on its way to the handler, so it did.
+    /// Takes a subscription back that never began. False: the program hears of it by its events, so it did.
     #[must_use]
     pub(crate) fn remove(&self, id: SubscriptionId) -> bool {
-        let removed = self.lock().subscriptions.remove(&id);
+        let mut queue = self.lock();
+        let is_unheard = queue.subscriptions.get(&id).is_some_and(|subscription| !subscription.is_heard);
+        let removed = is_unheard.then(|| queue.subscriptions.remove(&id));
+        drop(queue);
         // The handler is dropped here, outside the lock.
         removed.is_some()
     }
@@ -294,6 +299,7 @@ impl Queue {
             self.order.push_back(Some(id));
         }
         let event = event?;
+        subscription.is_heard = true;
         let handler = if event.is_last() {
             self.subscriptions.remove(&id).and_then(|subscription| subscription.handler)
         } else {

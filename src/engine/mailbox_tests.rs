@@ -151,6 +151,16 @@ fn a_subscription_whose_last_event_is_out_can_not_be_taken_back() {
 }
 
 #[test]
+fn a_campaign_that_was_heard_of_can_not_be_taken_back() {
+    let (mailbox, _term) = mailbox();
+    push(&mailbox, &[Error, Closed]);
+    let first = mailbox.take(NOW).unwrap().unwrap();
+    assert!(!mailbox.remove(1), "its CLOSED is still to come");
+    mailbox.give_back(first);
+    assert_eq!(states(&read(&mailbox)), [Closed]);
+}
+
+#[test]
 fn campaigns_take_turns() {
     let (mailbox, _term) = mailbox();
     mailbox.add(2, "f".into(), None, None).unwrap();

@@ -15,19 +15,20 @@ mod timer;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 
-pub(crate) use driver::Command;
+pub(crate) use driver::{Command, MAX_COMMANDS};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use runtime::Runtime;
 pub(crate) use term::Term;
 pub(crate) use timer::Timer;
 
 use crate::clock::{Clock, nanos};
-use crate::election::{Core, Settings, lease_over_after};
+use crate::election::{Core, Settings, lease_over_after, time_to_live};
 use crate::error::{Code, Error};
 use crate::events::{Level, Observation, State, Status};
 use crate::store::Store;
@@ -65,7 +66,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) log_level: Level,
-    pub(crate) commands: UnboundedReceiver<Command>,
+    pub(crate) commands: Receiver<Command>,
     pub(crate) timer: Timer,
     /// Set when nothing of the service is left at the store.
     pub(crate) finished: Arc<Flag>,
@@ -74,10 +75,11 @@ pub(crate) struct Engine {
 impl Engine {
     /// Runs until the service is closed. A defect ends every campaign, and is reported.
     pub(crate) async fn run<S: Store>(self, store: S) {
-        let over = Duration::from_nanos(lease_over_after(nanos(self.settings.ttl)).unsigned_abs());
+        let ttl = nanos(self.settings.ttl);
         let core = Core::new(self.settings, seed(), self.clock.now());
         let driver =
             Driver::new(store, core, self.clock, self.mailbox.clone(), self.log_level, self.commands, self.timer);
+        let longest_ttl_s = driver.longest_ttl_s.clone();
         let failure = match catch(driver.run()).await {
             Some(result) => result.err(),
             None => Some(Error::new(Code::Panic, "a defect in the library ended the service; please report it")),
@@ -85,8 +87,9 @@ impl Engine {
         if let Some(error) = failure {
             give_up(&self.mailbox, &error);
             // Nobody is left to end the lease, so keys may be there until its time to live is over.
+            let over = lease_over_after(time_to_live(longest_ttl_s.load(Ordering::Relaxed)).max(ttl));
             #[allow(clippy::disallowed_methods, reason = "the engine is gone, and its timer with it")]
-            tokio::time::sleep(over).await;
+            tokio::time::sleep(Duration::from_nanos(over.unsigned_abs())).await;
         }
         self.finished.set();
     }

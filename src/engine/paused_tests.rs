@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Command, Engine, Flag, Mailbox, Term, Timer};
@@ -22,7 +22,7 @@ use crate::store::{
 const TTL: Duration = Duration::from_secs(5);
 
 struct Process {
-    commands: UnboundedSender<Command>,
+    commands: mpsc::Sender<Command>,
     mailbox: Arc<Mailbox>,
     term: Arc<Term>,
     finished: Arc<Flag>,
@@ -48,7 +48,7 @@ impl World {
     }
 
     fn stand_at(&mut self, store: impl Store) -> Process {
-        let (commands, received) = unbounded_channel();
+        let (commands, received) = mpsc::channel(8);
         let mailbox = Arc::new(Mailbox::new(true).unwrap());
         let finished = Arc::new(Flag::default());
         let engine = Engine {
@@ -77,8 +77,8 @@ impl World {
         };
         let (sender, _) = channel();
         let begin = Input::Campaign { id: 1, candidacy, reply: 1 };
-        assert!(commands.send(Command::Term(1, Some(term.clone()))).is_ok());
-        assert!(commands.send(Command::Ask(1, sender, begin)).is_ok());
+        assert!(commands.try_send(Command::Term(1, Some(term.clone()))).is_ok());
+        assert!(commands.try_send(Command::Ask(1, sender, begin)).is_ok());
         Process { commands, mailbox, term, finished, task }
     }
 
@@ -88,12 +88,14 @@ impl World {
     }
 }
 
-/// A store with a defect: renewing panics.
+/// A store with a defect: renewing panics. It grants more time to live than is asked for.
 struct Defective(Memory);
+
+const GRANTED: i64 = 3;
 
 impl Store for Defective {
     async fn grant(&self, id: LeaseId, ttl_s: i64, timeout: Duration) -> Result<LeaseState, StoreError> {
-        self.0.grant(id, ttl_s, timeout).await
+        self.0.grant(id, ttl_s * GRANTED, timeout).await
     }
     async fn keep_alive(&self, _: LeaseId, _: Duration) -> Result<LeaseState, StoreError> {
         panic!("planted")
@@ -166,7 +168,7 @@ async fn a_resigned_leader_is_followed_at_once() {
     world.pass(SECOND).await;
     let heir = world.stand();
     world.pass(SECOND).await;
-    assert!(leader.commands.send(Command::Input(Input::Resign { id: 1, reply: None })).is_ok());
+    assert!(leader.commands.try_send(Command::Input(Input::Resign { id: 1, reply: None })).is_ok());
     world.pass(MS).await;
     assert!(heir.term.is_leader() && !leader.term.is_leader());
     assert_eq!(leader.states().last(), Some(&(State::Closed, Code::Ok)));
@@ -183,7 +185,7 @@ async fn broken_watches_cost_nobody_a_term_or_a_turn() {
     }
     assert!(leader.term.is_leader());
     assert_eq!(leader.states().len(), 2);
-    assert!(leader.commands.send(Command::Input(Input::Close)).is_ok());
+    assert!(leader.commands.try_send(Command::Input(Input::Close)).is_ok());
     world.pass(MS).await;
     assert!(leader.finished.wait(Duration::ZERO) && heir.term.is_leader());
 }
@@ -214,7 +216,7 @@ async fn a_campaign_resigned_before_its_events_are_read_tells_of_no_term() {
         world.pass(SECOND).await;
         assert!(leader.term.is_leader());
         let (sender, answer) = channel();
-        assert!(leader.commands.send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
+        assert!(leader.commands.try_send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
         world.pass(MS).await;
         assert_eq!(answer.try_recv(), Ok(Ok(Reply::Done)));
         let states = leader.states();
@@ -256,13 +258,13 @@ async fn a_service_that_a_defect_ended_is_not_finished_while_its_key_may_be_ther
     world.pass(SECOND).await;
     assert!(leader.term.is_leader());
     let heir = world.stand();
-    world.pass(2 * SECOND).await;
+    world.pass(GRANTED * 2 * SECOND).await;
     assert_eq!((leader.term.is_leader(), leader.term.state()), (false, State::Closed));
     while !heir.term.is_leader() {
         assert!(!leader.finished.wait(Duration::ZERO), "its key is there");
         world.pass(10 * MS).await;
     }
-    world.pass(TTL.as_nanos() as i64).await;
+    world.pass(GRANTED * TTL.as_nanos() as i64).await;
     assert!(leader.finished.wait(Duration::ZERO));
 }
 
@@ -272,8 +274,8 @@ async fn nothing_is_kept_for_who_stopped_waiting() {
     let leader = world.stand();
     world.pass(SECOND).await;
     let (sender, answer) = channel();
-    assert!(leader.commands.send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
-    assert!(leader.commands.send(Command::Forget(1, 2)).is_ok());
+    assert!(leader.commands.try_send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
+    assert!(leader.commands.try_send(Command::Forget(1, 2)).is_ok());
     world.pass(MS).await;
     assert_eq!(answer.try_recv(), Err(TryRecvError::Disconnected));
     assert_eq!(leader.states().last(), Some(&(State::Closed, Code::Ok)));
