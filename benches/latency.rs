@@ -70,6 +70,11 @@ fn latencies(endpoint: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Each measurement begins when what went before, such as a watch that is being opened, is done.
+fn settle() {
+    std::thread::park_timeout(Duration::from_millis(10));
+}
+
 /// A process that leads until it is killed, and says what it costs.
 fn lead(endpoint: &str, ttl: &str) -> Result<(), Failure> {
     let service = open(endpoint, ttl)?;
@@ -152,6 +157,7 @@ fn stand(service: &Service, election: &str) -> Result<(Campaign, Receiver<Instan
 }
 
 fn campaign_and_resign(service: &Service) -> Result<(Duration, Duration, Duration), Failure> {
+    settle();
     let start = Instant::now();
     let (campaign, elected) = stand(service, "bench")?;
     let won = elected.recv_timeout(WAIT)? - start;
@@ -160,6 +166,7 @@ fn campaign_and_resign(service: &Service) -> Result<(Duration, Duration, Duratio
         std::hint::black_box(campaign.is_leader());
     }
     let polls = start.elapsed();
+    settle();
     let start = Instant::now();
     campaign.resign(WAIT)?;
     Ok((won, polls, start.elapsed()))
@@ -169,7 +176,7 @@ fn hand_over(a: &Service, b: &Service) -> Result<Duration, Failure> {
     let (leader, elected) = stand(a, "bench")?;
     elected.recv_timeout(WAIT)?;
     let (follower, elected) = stand(b, "bench")?;
-    std::thread::park_timeout(Duration::from_millis(10));
+    settle();
     let start = Instant::now();
     leader.resign(WAIT)?;
     let taken = elected.recv_timeout(WAIT)? - start;
@@ -198,9 +205,11 @@ impl Bare {
             let first = TxnOp::get("bare/", Some(GetOptions::new().with_prefix().with_limit(1).with_keys_only()));
             let put = TxnOp::put("bare/key", "value", Some(PutOptions::new().with_lease(*lease)));
             let absent = Compare::create_revision("bare/key", CompareOp::Equal, 0);
+            settle();
             let start = Instant::now();
             client.txn(Txn::new().when([absent]).and_then([put, first])).await?;
             let txn = start.elapsed();
+            settle();
             let start = Instant::now();
             client.delete("bare/key", None).await?;
             Ok((txn, start.elapsed()))
