@@ -153,7 +153,8 @@ class Programs(unittest.TestCase):
 
 class TheDemo(unittest.TestCase):
     def start(self, worker: "pathlib.Path" = PROGRAMS / "worker") -> "subprocess.Popen[str]":
-        command = [sys.executable, str(DEMO), "--worker", str(worker), "--etcdctl", os.environ["ETCDCTL"]]
+        workers = [part for who in ("alpha", "beta", "gamma") for part in ("--worker", f"{who}={worker}")]
+        command = [sys.executable, str(DEMO), *workers, "--etcdctl", os.environ["ETCDCTL"]]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def test_it_ends_well_in_under_a_minute(self) -> None:
