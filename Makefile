@@ -32,7 +32,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: install uninstall dist deb test-install
+.PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
@@ -117,7 +117,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-install
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-examples test-install
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -161,7 +161,7 @@ SANITIZED_LIBRARY = $(TARGET)/sanitize/$(HOST)/debug
 # Rust's, for the programs as well: in a child of fork(), gcc's (12) may wait for a lock that nobody holds.
 SANITIZER = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.asan.a)
 SANITIZED_MAKE = $(MAKE) TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) LIBRARY_FOLDER=$(SANITIZED_LIBRARY) \
-	CFLAGS='$(CFLAGS) -fsanitize=address' \
+	CFLAGS='$(CFLAGS) -fsanitize=address' CXXFLAGS='$(CXXFLAGS) -fsanitize=address' \
 	RUNTIME='-Wl,--whole-archive $(SANITIZER) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm'
 
 test-c-asan: $(MAIN_ETCD)
@@ -170,6 +170,31 @@ test-c-asan: $(MAIN_ETCD)
 	$(SANITIZED_MAKE) $(TARGET)/sanitize/c/planted
 	tests/tools/checker.sh $(TARGET)/sanitize/c/planted $(SANITIZED_LIBRARY)/libtenure.so
 	$(SANITIZED_MAKE) test-c
+
+test-cpp-asan: $(MAIN_ETCD)
+	$(SANITIZED) cargo rustc --locked --target $(HOST) --lib --crate-type cdylib
+	ln -sf libtenure.so $(SANITIZED_LIBRARY)/libtenure.so.0
+	$(SANITIZED_MAKE) test-cpp-programs
+
+# The tests of tenure.hpp; values.cpp is what those see who build without exceptions.
+CXXFLAGS := -O1 -g
+CPP_WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+CPP_TESTS := $(TARGET)/cpp/calls $(TARGET)/cpp/values
+$(TARGET)/cpp/values.o: private CPP_FLAGS := -fno-exceptions -fno-rtti
+
+test-cpp: test-cpp-programs
+	tests/cpp/header.sh $(TARGET)/cpp/header
+
+test-cpp-programs: $(CPP_TESTS) $(MAIN_ETCD)
+	@for program in $(CPP_TESTS); do tests/tools/with_etcd.py $(MAIN_ETCD) $$program --gtest_brief=1 || failed=1; done; [ -z "$$failed" ]
+
+.SECONDARY: $(CPP_TESTS:=.o) $(TARGET)/cpp/main.o
+$(TARGET)/cpp/%.o: tests/cpp/%.cpp tests/cpp/testing.hpp include/tenure.hpp | test-packages
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 $(CPP_WARNINGS) $(CXXFLAGS) $(CPP_FLAGS) -pthread -Iinclude -c -o $@ $<
+
+$(CPP_TESTS): $(TARGET)/cpp/%: $(TARGET)/cpp/%.o $(TARGET)/cpp/main.o $(LIBRARY_FOLDER)/libtenure.so
+	$(CXX) -pthread -o $@ $< $(TARGET)/cpp/main.o -L$(LIBRARY_FOLDER) -ltenure -lgtest -Wl,-rpath,$(LIBRARY_FOLDER) $(RUNTIME)
 
 # The same programs with the library that is tested, the demo among them.
 TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TARGET)/examples/tested/%,$(EXAMPLES))

@@ -23,6 +23,7 @@ protoc_works || packages="$packages protobuf-compiler libprotobuf-dev"
 if [ "$1" = test ]; then
     need g++ g++
     need valgrind valgrind
+    [ -e /usr/include/gtest/gtest.h ] || packages="$packages libgtest-dev"
     need cmake cmake
     need pkg-config pkg-config
     # Debian's python3 makes no virtual environments without this package.
