@@ -12,7 +12,7 @@ MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
 MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(TOOLS)/etcd-$(ETCD_3_7)/etcdctl)
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
-PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/tools/*.py)
+PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/install/*.py tests/tools/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
@@ -32,6 +32,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
+.PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
@@ -56,6 +57,48 @@ $(DEBUG)/libtenure.so: $(SOURCES) | packages
 	ln -sf libtenure.so $(DEBUG)/libtenure.so.0
 	touch $@
 
+$(DEBUG)/libtenure.a: $(SOURCES) | packages
+	cargo rustc --locked --lib --crate-type staticlib
+	touch $@
+
+## make install PREFIX=/usr/local DESTDIR=: the libraries, the headers, and what pkg-config and CMake find them by
+PREFIX := /usr/local
+# Where libraries go, below the prefix: Debian's packages say lib/x86_64-linux-gnu.
+LIB := lib
+# The folder whose libraries are installed and packed.
+INSTALLED := $(RELEASE)
+
+install: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
+	@packaging/install.sh install '$(DESTDIR)' '$(PREFIX)' '$(LIB)' $(INSTALLED)
+
+## make uninstall PREFIX=/usr/local DESTDIR=: removes what `make install` with the same settings has put there
+uninstall:
+	@packaging/install.sh uninstall '$(DESTDIR)' '$(PREFIX)' '$(LIB)' $(INSTALLED)
+
+## make dist: the release archive, target/dist/tenure-VERSION-linux-ARCHITECTURE.tar.gz
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+DIST := $(TARGET)/dist
+ARCHIVE := tenure-$(VERSION)-linux-$(shell uname -m)
+
+dist: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
+	rm -rf $(DIST)/$(ARCHIVE)
+	packaging/install.sh install $(DIST) /$(ARCHIVE) lib $(INSTALLED)
+	cp -r README.md CHANGELOG.md docs $(DIST)/$(ARCHIVE)/share/doc/tenure/
+	tar -C $(DIST) --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$${SOURCE_DATE_EPOCH:-$$(stat -c %Y CHANGELOG.md)} \
+		-c $(ARCHIVE) | gzip -n >$(DIST)/$(ARCHIVE).tar.gz
+	rm -r $(DIST)/$(ARCHIVE)
+
+## make deb: Debian packages, in target/deb
+MULTIARCH = $(shell $(CC) -print-multiarch)
+
+DEB := $(TARGET)/deb
+
+deb: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
+	rm -rf $(DEB)
+	packaging/install.sh install $(DEB)/stage /usr lib/$(MULTIARCH) $(INSTALLED)
+	DEB_COMPRESSION=$(DEB_COMPRESSION) packaging/debian.sh $(DEB)/stage lib/$(MULTIARCH) $(DEB)
+	rm -r $(DEB)/stage
+
 ## make header: include/tenure.h and what else is generated from the sources
 header: | packages
 	TENURE_UPDATE=1 cargo test --locked --quiet --test header
@@ -75,7 +118,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-cpp-asan test-docs test-examples test-install
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -119,35 +162,68 @@ SANITIZED_LIBRARY = $(TARGET)/sanitize/$(HOST)/debug
 # Rust's, for the programs as well: in a child of fork(), gcc's (12) may wait for a lock that nobody holds.
 SANITIZER = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.asan.a)
 SANITIZED_MAKE = $(MAKE) TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) LIBRARY_FOLDER=$(SANITIZED_LIBRARY) \
-	CFLAGS='$(CFLAGS) -fsanitize=address' \
+	CFLAGS='$(CFLAGS) -fsanitize=address' CXXFLAGS='$(CXXFLAGS) -fsanitize=address' \
 	RUNTIME='-Wl,--whole-archive $(SANITIZER) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm'
 
-test-c-asan: $(MAIN_ETCD)
+sanitized-library: | packages
 	$(SANITIZED) cargo rustc --locked --target $(HOST) --lib --crate-type cdylib
 	ln -sf libtenure.so $(SANITIZED_LIBRARY)/libtenure.so.0
+
+test-c-asan: sanitized-library $(MAIN_ETCD)
 	$(SANITIZED_MAKE) $(TARGET)/sanitize/c/planted
 	tests/tools/checker.sh $(TARGET)/sanitize/c/planted $(SANITIZED_LIBRARY)/libtenure.so
 	$(SANITIZED_MAKE) test-c
 
-# The same programs with the library that is tested, the demo among them.
-TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TARGET)/examples/tested/%,$(EXAMPLES))
+test-cpp-asan: sanitized-library $(MAIN_ETCD)
+	$(SANITIZED_MAKE) test-cpp-programs
 
-test-examples: $(TESTED_EXAMPLES) $(TARGET)/examples/tested/readme $(MAIN_ETCD)
-	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) TENURE_EXAMPLES=$(TARGET)/examples/tested \
-		tests/examples_test.py
+# The tests of tenure.hpp; values.cpp is what those see who build without exceptions.
+CXXFLAGS := -O1 -g
+CPP_WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+CPP_TESTS := $(TARGET)/cpp/calls $(TARGET)/cpp/values
+$(TARGET)/cpp/values.o: private CPP_FLAGS := -fno-exceptions -fno-rtti
 
-$(TARGET)/examples/tested/%: examples/c/%.c $(LIBRARY_FOLDER)/libtenure.so
+test-cpp: test-cpp-programs
+	tests/cpp/header.sh $(TARGET)/cpp/header
+
+test-cpp-programs: $(CPP_TESTS) $(MAIN_ETCD)
+	@for program in $(CPP_TESTS); do tests/tools/with_etcd.py $(MAIN_ETCD) $$program --gtest_brief=1 || failed=1; done; [ -z "$$failed" ]
+
+.SECONDARY: $(CPP_TESTS:=.o) $(TARGET)/cpp/main.o
+$(TARGET)/cpp/%.o: tests/cpp/%.cpp tests/cpp/testing.hpp include/tenure.hpp | test-packages
 	@mkdir -p $(@D)
-	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+	$(CXX) -std=c++17 $(CPP_WARNINGS) $(CXXFLAGS) $(CPP_FLAGS) -pthread -Iinclude -c -o $@ $<
 
-# The program that README.md shows.
-$(TARGET)/examples/readme.c: README.md
-	@mkdir -p $(@D)
-	sed -n '/^```c$$/,/^```$$/{/^```/!p}' $< > $@
+$(CPP_TESTS): $(TARGET)/cpp/%: $(TARGET)/cpp/%.o $(TARGET)/cpp/main.o $(LIBRARY_FOLDER)/libtenure.so
+	$(CXX) -pthread -o $@ $< $(TARGET)/cpp/main.o -L$(LIBRARY_FOLDER) -ltenure -lgtest -Wl,-rpath,$(LIBRARY_FOLDER) $(RUNTIME)
 
-$(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/libtenure.so
+# The examples of every language with the library that is tested, the demo among them.
+TESTED := $(TARGET)/examples/tested
+TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TESTED)/c/%,$(EXAMPLES)) \
+	$(patsubst examples/cpp/%.cpp,$(TESTED)/cpp/%,$(wildcard examples/cpp/*.cpp))
+LINK_TESTED = -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+
+test-examples: $(TESTED_EXAMPLES) $(MAIN_ETCD) | packages
+	cargo build --locked --examples
+	@ln -sfn $(DEBUG)/examples $(TESTED)/rust
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) TENURE_EXAMPLES=$(TESTED) tests/examples_test.py
+
+$(TESTED)/c/%: examples/c/%.c $(LIBRARY_FOLDER)/libtenure.so
 	@mkdir -p $(@D)
-	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+	$(COMPILE_EXAMPLE) -o $@ $< $(LINK_TESTED)
+
+$(TESTED)/cpp/%: examples/cpp/%.cpp include/tenure.hpp $(LIBRARY_FOLDER)/libtenure.so | test-packages
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 $(CPP_WARNINGS) -O1 -pthread -Iinclude -o $@ $< $(LINK_TESTED)
+
+# The programs that README.md and the pages in docs show, each compiled and run. Those in Rust are tests of the crate.
+test-docs: $(LIBRARY_FOLDER)/libtenure.so $(MAIN_ETCD) | test-packages
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) LIBRARY_FOLDER=$(LIBRARY_FOLDER) tests/docs_test.py
+
+# The library that the other tests use, so that a fresh machine needs no release build: `make test-install
+# LIBRARY_FOLDER=$PWD/target/release` tests what is released.
+test-install: $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a
+	MAKE='$(MAKE)' INSTALLED=$(LIBRARY_FOLDER) tests/install/install_test.py
 
 ## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
 bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
@@ -176,10 +252,10 @@ fix: $(PYTHON)/ruff | packages
 	$(PYTHON)/ruff check --fix .
 	$(MAKE) header fmt
 
-## make sanitize: the Rust and C tests under the address and leak sanitizers
+## make sanitize: the Rust, C and C++ tests under the address and leak sanitizers
 sanitize: test-packages tools
 	$(SANITIZED) cargo test --locked --target $(HOST) --lib --tests --no-fail-fast
-	$(MAKE) test-c-asan
+	$(MAKE) test-c-asan test-cpp-asan
 
 packages:
 	@tests/tools/packages.sh build
