@@ -12,7 +12,7 @@ MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
 MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(TOOLS)/etcd-$(ETCD_3_7)/etcdctl)
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
-PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/tools/*.py)
+PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/tools/*.py tests/conformance/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
@@ -32,7 +32,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
+.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples test-conformance fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
 
@@ -74,7 +74,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-conformance
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -148,6 +148,27 @@ $(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/
 	@mkdir -p $(@D)
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
 
+# The same scenarios by a driver for each language. ONLY: those with this text in the name; PLAY: further arguments.
+DRIVERS := tests/conformance/drivers
+CONFORMANCE := $(TARGET)/conformance
+ONLY :=
+PLAY :=
+
+test-conformance: $(CONFORMANCE)/c $(CONFORMANCE)/rust $(MAIN_ETCD) $(TOOLS)/peer
+	tests/tools/with_etcd.py $(MAIN_ETCD) tests/conformance/run.py --only '$(ONLY)' $(PLAY) \
+		--etcd $(MAIN_ETCD) --etcdctl $(MAIN_ETCDCTL) --peer $(TOOLS)/peer \
+		--driver 'C=$(CONFORMANCE)/c' --driver 'Rust=$(CONFORMANCE)/rust'
+
+$(CONFORMANCE)/c: $(DRIVERS)/driver.c $(LIBRARY_FOLDER)/libtenure.so
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -ljansson \
+		-Wl,-rpath,$(LIBRARY_FOLDER)
+
+$(CONFORMANCE)/rust: $(DRIVERS)/driver.rs $(SOURCES)
+	@mkdir -p $(@D)
+	cargo build --locked --example conformance
+	ln -f $(DEBUG)/examples/conformance $@
+
 ## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
 bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
 	tests/tools/with_etcd.py $(MAIN_ETCD) cargo bench --locked --bench latency
@@ -161,7 +182,7 @@ lint: $(PYTHON)/ruff | packages
 	for module in $(GO_MODULES); do (cd $$module && go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
-	MYPYPATH=examples $(PYTHON)/mypy --strict $(PYTHON_FILES)
+	MYPYPATH=examples:tests/tools:tests/conformance $(PYTHON)/mypy --strict $(PYTHON_FILES)
 
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff

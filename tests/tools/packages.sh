@@ -23,6 +23,9 @@ protoc_works || packages="$packages protobuf-compiler libprotobuf-dev"
 if [ "$1" = test ]; then
     need g++ g++
     need valgrind valgrind
+    # JSON for the conformance drivers in C and C++.
+    [ -e /usr/include/jansson.h ] || packages="$packages libjansson-dev"
+    [ -e /usr/include/nlohmann/json.hpp ] || packages="$packages nlohmann-json3-dev"
     # Debian's python3 makes no virtual environments without this package.
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
     for component in rustfmt clippy; do

@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Plays every scenario in every language, on memory:// and on a real etcd, and compares the transcripts.
+
+usage: run.py --etcd PROGRAM --etcdctl PROGRAM --peer PROGRAM --driver NAME=COMMAND... [--only TEXT] [--transcripts]
+
+An etcd for all is found in the variable ETCD_ENDPOINTS; scenarios that need one of their own start it. With --only,
+those scenarios are played whose names hold the text; --transcripts prints what they said. See README.md beside this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import play
+import stage
+from play import Json, Language, Run, Scenario
+from stage import Etcd, Failure, Tools
+
+# Most runs wait for somebody nearly all the time.
+AT_ONCE = 12
+
+
+class Part(NamedTuple):
+    """A scenario, on a store, by a cast: one of what is counted."""
+
+    scenario: Scenario
+    store: str
+    cast: list[Language]
+
+    def name(self) -> str:
+        return f"{self.scenario.name} ({self.store}, {' and '.join(one.name for one in self.cast)})"
+
+
+async def introduce(name: str, command: str) -> Language:
+    """What the driver says at its start."""
+    process = await stage.start(*shlex.split(command))
+    assert process.stdin is not None and process.stdout is not None
+    hello = await process.stdout.readline()
+    process.stdin.close()
+    if not hello or await process.wait() != 0:
+        raise Failure(f"the driver for {name} says {hello!r} and ends with {process.returncode}")
+    return Language(name, shlex.split(command), frozenset(json.loads(hello)["lacks"]))
+
+
+def parts_of(scenario: Scenario, languages: list[Language]) -> list[Part]:
+    """Each language by itself on each store; where processes meet on a server, also each beside each other one."""
+    parts = [Part(scenario, store, [language]) for store in scenario.stores for language in languages]
+    count = len(scenario.processes())
+    if count > 1 and len(languages) > 1 and "etcd" in scenario.stores:
+        for first in range(len(languages)):
+            cast = [languages[(first + i) % len(languages)] for i in range(count)]
+            parts.append(Part(scenario, "etcd", cast))
+    return parts
+
+
+class Suite:
+    """All parts, and what became of them."""
+
+    def __init__(self, arguments: argparse.Namespace, languages: list[Language], parts: list[Part]) -> None:
+        self.arguments, self.parts = arguments, parts
+        self.languages = languages
+        self.tools = Tools(arguments.etcd, arguments.etcdctl, arguments.peer)
+        self.failed: list[str] = []
+        self.passed = 0
+        # By scenario, what was said and by whom.
+        self.transcripts: dict[str, tuple[str, list[Json]]] = {}
+
+    async def run(self) -> None:
+        shared = Etcd(self.tools, os.environ["ETCD_ENDPOINTS"])
+        secured = None
+        if any(part.scenario.server == "secured" for part in self.parts):
+            secured = await Etcd.own(self.tools, [])
+            await secured.secure()
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(number: int, part: Part) -> None:
+            async with places:
+                run = Run(part.scenario, part.store, part.cast, number)
+                try:
+                    self.compare(part, await run.play(shared, secured, self.tools))
+                    self.passed += 1
+                except Failure as failure:
+                    self.failed.append(part.name())
+                    print(f"FAILED: {part.name()}\n  {failure}\n  {self.said(run.transcript)}", flush=True)
+
+        try:
+            # Those that need a server of their own take longest.
+            order = sorted(enumerate(self.parts), key=lambda numbered: numbered[1].scenario.server == "shared")
+            await asyncio.gather(*(one(number, part) for number, part in order))
+        finally:
+            if secured is not None:
+                await secured.end()
+
+    def compare(self, part: Part, transcript: list[Json]) -> None:
+        if self.arguments.transcripts:
+            print(f"{part.name()}\n  {self.said(transcript)}", flush=True)
+        first, reference = self.transcripts.setdefault(part.scenario.name, (part.name(), transcript))
+        for line, other in zip(transcript, reference):
+            if line != other:
+                raise Failure(
+                    f"the transcript is not that of {first}, which says {json.dumps(other)}, not {json.dumps(line)}"
+                )
+        if len(transcript) != len(reference):
+            raise Failure(f"the transcript has {len(transcript)} lines, that of {first} has {len(reference)}")
+
+    @staticmethod
+    def said(transcript: list[Json]) -> str:
+        return "\n  ".join(json.dumps(line) for line in transcript)
+
+
+def sort_out(parts: list[Part]) -> list[Part]:
+    """Without those whose language can't say what the scenario is about, which are named."""
+    kept, left_out = [], collections.Counter[str]()
+    for part in parts:
+        lacking = {need: [one.name for one in part.cast if need in one.lacks] for need in part.scenario.needs}
+        if not any(lacking.values()):
+            kept.append(part)
+        for need, names in lacking.items():
+            if len(part.cast) == 1:
+                left_out.update(f"{name} has no {need}" for name in names)
+    for reason, count in sorted(left_out.items()):
+        print(f"left out, since {reason}: {count}")
+    return kept
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for tool in Tools._fields:
+        parser.add_argument(f"--{tool}", required=True)
+    parser.add_argument("--driver", action="append", required=True, metavar="NAME=COMMAND")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--transcripts", action="store_true")
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    languages = [await introduce(*driver.split("=", 1)) for driver in arguments.driver]
+    scenarios = [one for one in play.read(Path(__file__).parent / "scenarios") if arguments.only in one.name]
+    parts = sort_out([part for scenario in scenarios for part in parts_of(scenario, languages)])
+    suite = Suite(arguments, languages, parts)
+    await suite.run()
+    names = ", ".join(language.name for language in languages)
+    print(f"{len(scenarios)} scenarios in {names}: {time.monotonic() - start:.0f} s")
+    print(f"{suite.passed} passed, {len(suite.failed)} failed")
+    return 1 if suite.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
