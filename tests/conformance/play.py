@@ -7,6 +7,7 @@ import collections
 import hashlib
 import json
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,6 +149,8 @@ class Run:
         self.transcript: list[Json] = []
         # Tokens that were named in the scenario: rank and number.
         self.ranks: list[tuple[int, int]] = []
+        # Whose events are not looked at.
+        self.ignored: set[str] = set()
         self.histories: dict[str, list[Json]] = collections.defaultdict(list)
 
     async def play(self, shared: Etcd | None, secured: Etcd | None, tools: stage.Tools) -> list[Json]:
@@ -181,7 +184,7 @@ class Run:
     async def finish(self) -> None:
         """All services are closed, all drivers end by themselves, and nothing was said that nobody expected."""
         for handle, driver in self.owners.items():
-            if driver.events[handle]:
+            if driver.events[handle] and handle not in self.ignored:
                 raise Failure(f"{handle}: nobody expected {json.dumps(driver.events[handle][0])}")
         for tag in self.tags:
             raise Failure(f"nothing awaits {tag}")
@@ -196,8 +199,11 @@ class Run:
                 raise Failure(f"the driver for {driver.language.name} ended with {driver.process.returncode}")
             await driver.reader
         for handle, driver in self.owners.items():
-            while driver.events[handle]:
-                self.note_event(handle, driver.events[handle].popleft())
+            while driver.events[handle] and handle not in self.ignored:
+                event = driver.events[handle].popleft()
+                # Others may have closed first, which an observer may see or not.
+                if event["event"] == "status" or event["closed"]:
+                    self.note_event(handle, event)
 
     async def driver_of(self, service: str, process: str | None) -> Driver:
         """A memory store is inside of a process, so there all are in one."""
@@ -213,6 +219,8 @@ class Run:
         if "see" in step:
             for handle, *expected in step["see"]:
                 await self.see(handle, *expected)
+        elif "ignore" in step:
+            self.ignored.update(step["ignore"])
         elif "await" in step:
             request, number, driver = self.tags.pop(step["await"])
             self.check_answer({**request, **step}, await driver.answers[number])
@@ -286,23 +294,33 @@ class Run:
     def wire(self, text: str | Json) -> str:
         """Bytes travel as text: each byte is the character of that number."""
         if isinstance(text, str):
-            text = text.replace("$root", self.root).replace("$endpoint", self.etcd.endpoint if self.etcd else "")
+            endpoint = self.etcd.endpoint if self.etcd else ""
+            text = text.replace("$root", self.root).replace("$endpoint", endpoint)
+            text = text.replace("$address", endpoint.removeprefix("http://"))
         return to_bytes(text).decode("latin-1")
 
     async def see(self, handle: str, expected: Any, fields: Json | None = None) -> None:
         if handle in self.rivals:
-            said = await self.rivals[handle].says()
-            if said != expected:
-                raise Failure(f"{handle}: expected {expected}, got {said}")
-            self.transcript.append({"rival": handle, "says": said})
+            line = await self.rivals[handle].says()
+            if line != expected:
+                raise Failure(f"{handle}: expected {expected}, got {line}")
+            self.transcript.append({"rival": handle, "says": line})
             return
-        event = self.note_event(handle, await self.owners[handle].event(handle))
+        said = await self.owners[handle].event(handle)
+        while expected == "closed" and not said["closed"]:
+            # An observer tells a state; the end may come before or after another one.
+            said = await self.owners[handle].event(handle)
+        event = self.note_event(handle, said)
         wanted = dict(fields or {})
         if event["event"] == "status":
             wanted["state"] = expected
+        elif expected == "closed":
+            wanted["closed"] = True
         elif expected is None:
             wanted["leader"] = None
         else:
+            if expected == "$host":
+                expected = socket.gethostname()
             # The token and such are the leader's.
             own = {key: wanted.pop(key) for key in list(wanted) if key in ("token", "key")}
             wanted["leader"] = {"value": expected, **own}
@@ -366,14 +384,13 @@ class Run:
             self.compare(expected, value, call)
 
     def candidate(self, candidate: Json) -> Json:
-        lease = f"{candidate['lease']:x}"
-        key = shown(candidate["key"].encode("latin-1"))
+        lease, key = f"{candidate['lease']:x}", candidate["key"]
         if not key.endswith(f"/{lease}"):
             raise Failure(f"the key {key} is not that of lease {lease}")
         return {
             "value": shown(candidate["value"].encode("latin-1")),
             "token": candidate["token"],
-            "key": key[: -len(lease)].replace(self.root, "$root"),
+            "key": shown(key[: -len(lease)].replace(self.root, "$root").encode("latin-1")),
         }
 
     def note_event(self, handle: str, event: Json) -> Json:
@@ -389,7 +406,9 @@ class Run:
             noted["deadline"] = bool(event["deadline_ns"])
         else:
             noted.update({"connected": event["connected"], "closed": event["closed"]})
-            noted["leader"] = event["leader"] and self.candidate(event["leader"])
+            # The last event's is the last one known.
+            if not event["closed"]:
+                noted["leader"] = event["leader"] and self.candidate(event["leader"])
             # Newer ones take the place of unread ones.
             del noted["sequence"]
         self.transcript.append(noted)

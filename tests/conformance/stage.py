@@ -148,7 +148,7 @@ class Rival:
         if make == "etcdctl":
             command = [etcd.tools.etcdctl, f"--endpoints={etcd.endpoint}", "elect", election, value]
         else:
-            command = [etcd.tools.peer, make, etcd.endpoint, election, value, "10"]
+            command = [etcd.tools.peer, make, etcd.endpoint, election, value, "2"]
         rival = cls(await start(*command, stderr=asyncio.subprocess.DEVNULL), make)
         if make != "etcdctl":
             rival.order("campaign")
