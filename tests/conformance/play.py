@@ -45,6 +45,10 @@ class Scenario:
         self.needs = frozenset(content.get("needs", []))
         self.steps: list[Json] = content["steps"]
 
+    def needs_server(self) -> bool:
+        """A server of its own, to be treated badly."""
+        return self.server.split()[0] == "own"
+
     def processes(self) -> list[str]:
         """Who has a process of its own, where there is a server."""
         opened = [step["new"] for step in self.steps if step.get("do") == "open"]
@@ -158,7 +162,7 @@ class Run:
         self.etcd = {"shared": shared, "secured": secured}.get(self.scenario.server)
         own = None
         try:
-            if self.scenario.server not in ("shared", "secured"):
+            if self.scenario.needs_server():
                 own = self.etcd = await Etcd.own(tools, self.scenario.server.split()[1:])
             for service, options in self.scenario.services.items():
                 await self.step({"do": "open", "new": service, "options": options})
@@ -452,16 +456,16 @@ class Run:
         """An administrator deletes the key of the candidate at a place of the queue."""
         assert self.etcd is not None
         key, _ = await self.etcd.candidate(self.prefix(step), step.get("place", 0))
-        await self.etcd.ctl("del", key)
+        await self.etcd.delete(key)
 
     async def do_revoke_lease(self, step: Json) -> None:
         assert self.etcd is not None
         _, lease = await self.etcd.candidate(self.prefix(step), step.get("place", 0))
-        await self.etcd.ctl("lease", "revoke", lease)
+        await self.etcd.revoke(lease)
 
     async def do_put_key(self, step: Json) -> None:
         assert self.etcd is not None
-        await self.etcd.ctl("put", self.wire(step["key"]), "a stranger's")
+        await self.etcd.put(step["key"].replace("$root", self.root), "a stranger's")
 
     async def do_freeze_server(self, _step: Json) -> None:
         assert self.etcd is not None

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Plays every scenario in every language, on memory:// and on a real etcd, and compares the transcripts.
 
-usage: run.py --etcd PROGRAM --etcdctl PROGRAM --peer PROGRAM --driver NAME=COMMAND... [--only TEXT] [--transcripts]
+usage: run.py --etcd PROGRAM --etcdctl PROGRAM --peer PROGRAM --driver NAME=COMMAND... [--only TEXT] [--transcripts] [--times]
 
 An etcd for all is found in the variable ETCD_ENDPOINTS; scenarios that need one of their own start it. With --only,
-those scenarios are played whose names hold the text; --transcripts prints what they said. See README.md beside this.
+those scenarios are played whose names hold the text; --transcripts prints what they said, --times which took longest. See README.md beside this.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import shlex
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,8 @@ from play import Json, Language, Run, Scenario
 from stage import Etcd, Failure, Tools
 
 # Most runs wait for somebody nearly all the time.
-AT_ONCE = 12
+AT_ONCE = 24
+SERVERS_AT_ONCE = 6
 
 
 class Part(NamedTuple):
@@ -71,6 +73,7 @@ class Suite:
         self.tools = Tools(arguments.etcd, arguments.etcdctl, arguments.peer)
         self.failed: list[str] = []
         self.passed = 0
+        self.times: list[tuple[float, str]] = []
         # By scenario, what was said and by whom.
         self.transcripts: dict[str, tuple[str, list[Json]]] = {}
 
@@ -78,24 +81,25 @@ class Suite:
         shared = Etcd(self.tools, os.environ["ETCD_ENDPOINTS"])
         secured = None
         if any(part.scenario.server == "secured" for part in self.parts):
-            secured = await Etcd.own(self.tools, [])
+            secured = await Etcd.own(self.tools, ["--bcrypt-cost=4"])
             await secured.secure()
-        places = asyncio.Semaphore(AT_ONCE)
+        places, servers = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(SERVERS_AT_ONCE)
 
         async def one(number: int, part: Part) -> None:
-            async with places:
+            async with servers if part.scenario.needs_server() else places:
+                start = time.monotonic()
                 run = Run(part.scenario, part.store, part.cast, number)
                 try:
                     self.compare(part, await run.play(shared, secured, self.tools))
                     self.passed += 1
-                except Failure as failure:
+                    self.times.append((time.monotonic() - start, part.name()))
+                except Exception as problem:
                     self.failed.append(part.name())
-                    print(f"FAILED: {part.name()}\n  {failure}\n  {self.said(run.transcript)}", flush=True)
+                    text = str(problem) if isinstance(problem, Failure) else traceback.format_exc()
+                    print(f"FAILED: {part.name()}\n  {text}\n  {self.said(run.transcript)}", flush=True)
 
         try:
-            # Those that need a server of their own take longest.
-            order = sorted(enumerate(self.parts), key=lambda numbered: numbered[1].scenario.server == "shared")
-            await asyncio.gather(*(one(number, part) for number, part in order))
+            await asyncio.gather(*(one(number, part) for number, part in enumerate(self.parts)))
         finally:
             if secured is not None:
                 await secured.end()
@@ -139,6 +143,7 @@ async def main() -> int:
     parser.add_argument("--driver", action="append", required=True, metavar="NAME=COMMAND")
     parser.add_argument("--only", default="")
     parser.add_argument("--transcripts", action="store_true")
+    parser.add_argument("--times", action="store_true")
     arguments = parser.parse_args()
     start = time.monotonic()
     languages = [await introduce(*driver.split("=", 1)) for driver in arguments.driver]
@@ -147,6 +152,9 @@ async def main() -> int:
     suite = Suite(arguments, languages, parts)
     await suite.run()
     names = ", ".join(language.name for language in languages)
+    if arguments.times:
+        for seconds, name in sorted(suite.times, reverse=True)[:20]:
+            print(f"{seconds:6.2f} s  {name}")
     print(f"{len(scenarios)} scenarios in {names}: {time.monotonic() - start:.0f} s")
     print(f"{suite.passed} passed, {len(suite.failed)} failed")
     return 1 if suite.failed else 0

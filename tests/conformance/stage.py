@@ -10,8 +10,9 @@ import shutil
 import signal
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 from with_etcd import free_port
@@ -47,6 +48,10 @@ async def start(*command: str, stderr: int | None = None) -> asyncio.subprocess.
     return await asyncio.create_subprocess_exec(
         *("setpriv", "--pdeathsig", "KILL", "--", *command), stdin=pipe, stdout=pipe, stderr=stderr, limit=1 << 26
     )
+
+
+def base64_of(text: bytes) -> str:
+    return base64.b64encode(text).decode()
 
 
 class Etcd:
@@ -128,12 +133,34 @@ class Etcd:
         await self.ctl("auth", "enable")
         self.user = ROOT_USER
 
+    async def ask(self, path: str, request: dict[str, object]) -> dict[str, Any]:
+        """A request to the server's JSON gateway; texts of keys and values are in base64."""
+        body = json.dumps(request).encode()
+
+        def post() -> bytes:
+            with urllib.request.urlopen(f"{self.endpoint}/v3/{path}", body, timeout=20) as answer:
+                return bytes(answer.read())
+
+        answer: dict[str, Any] = json.loads(await asyncio.to_thread(post))
+        return answer
+
     async def candidate(self, prefix: str, place: int) -> tuple[str, str]:
-        """Key and lease, in hexadecimal, of the candidate at a place of the queue, 0 for the leader."""
-        found = json.loads(await self.ctl("get", "--prefix", "--sort-by=CREATE", "-w=json", prefix)).get("kvs", [])
+        """Key, in base64, and lease of the candidate at a place of the queue, 0 for the leader."""
+        start, end = prefix.encode(), prefix[:-1].encode() + bytes([ord(prefix[-1]) + 1])
+        order = {"sort_target": "CREATE", "sort_order": "ASCEND"}
+        found = (await self.ask("kv/range", {"key": base64_of(start), "range_end": base64_of(end), **order}))["kvs"]
         if len(found) <= place:
             raise Failure(f"{prefix} has only {len(found)} candidates")
-        return base64.b64decode(found[place]["key"]).decode(), f"{found[place]['lease']:x}"
+        return found[place]["key"], found[place]["lease"]
+
+    async def delete(self, key: str) -> None:
+        await self.ask("kv/deleterange", {"key": key})
+
+    async def revoke(self, lease: str) -> None:
+        await self.ask("lease/revoke", {"ID": lease})
+
+    async def put(self, key: str, value: str) -> None:
+        await self.ask("kv/put", {"key": base64_of(key.encode()), "value": base64_of(value.encode())})
 
 
 class Rival:
