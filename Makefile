@@ -12,7 +12,7 @@ MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
 MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(TOOLS)/etcd-$(ETCD_3_7)/etcdctl)
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
-PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/tools/*.py tests/conformance/*.py)
+PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/install/*.py tests/tools/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
@@ -32,7 +32,8 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples test-conformance fmt lint fix sanitize packages
+.PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan
+.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
 
@@ -56,6 +57,48 @@ $(DEBUG)/libtenure.so: $(SOURCES) | packages
 	ln -sf libtenure.so $(DEBUG)/libtenure.so.0
 	touch $@
 
+$(DEBUG)/libtenure.a: $(SOURCES) | packages
+	cargo rustc --locked --lib --crate-type staticlib
+	touch $@
+
+## make install PREFIX=/usr/local DESTDIR=: the libraries, the headers, and what pkg-config and CMake find them by
+PREFIX := /usr/local
+# Where libraries go, below the prefix: Debian's packages say lib/x86_64-linux-gnu.
+LIB := lib
+# The folder whose libraries are installed and packed.
+INSTALLED := $(RELEASE)
+
+install: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
+	@packaging/install.sh install '$(DESTDIR)' '$(PREFIX)' '$(LIB)' $(INSTALLED)
+
+## make uninstall PREFIX=/usr/local DESTDIR=: removes what `make install` with the same settings has put there
+uninstall:
+	@packaging/install.sh uninstall '$(DESTDIR)' '$(PREFIX)' '$(LIB)' $(INSTALLED)
+
+## make dist: the release archive, target/dist/tenure-VERSION-linux-ARCHITECTURE.tar.gz
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+DIST := $(TARGET)/dist
+ARCHIVE := tenure-$(VERSION)-linux-$(shell uname -m)
+
+dist: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
+	rm -rf $(DIST)/$(ARCHIVE)
+	packaging/install.sh install $(DIST) /$(ARCHIVE) lib $(INSTALLED)
+	cp -r README.md CHANGELOG.md docs $(DIST)/$(ARCHIVE)/share/doc/tenure/
+	tar -C $(DIST) --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$${SOURCE_DATE_EPOCH:-$$(stat -c %Y CHANGELOG.md)} \
+		-c $(ARCHIVE) | gzip -n >$(DIST)/$(ARCHIVE).tar.gz
+	rm -r $(DIST)/$(ARCHIVE)
+
+## make deb: Debian packages, in target/deb
+MULTIARCH = $(shell $(CC) -print-multiarch)
+
+DEB := $(TARGET)/deb
+
+deb: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
+	rm -rf $(DEB)
+	packaging/install.sh install $(DEB)/stage /usr lib/$(MULTIARCH) $(INSTALLED)
+	DEB_COMPRESSION=$(DEB_COMPRESSION) packaging/debian.sh $(DEB)/stage lib/$(MULTIARCH) $(DEB)
+	rm -r $(DEB)/stage
+
 ## make header: include/tenure.h and what else is generated from the sources
 header: | packages
 	TENURE_UPDATE=1 cargo test --locked --quiet --test header
@@ -74,7 +117,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-conformance
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-examples test-install
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -118,7 +161,7 @@ SANITIZED_LIBRARY = $(TARGET)/sanitize/$(HOST)/debug
 # Rust's, for the programs as well: in a child of fork(), gcc's (12) may wait for a lock that nobody holds.
 SANITIZER = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.asan.a)
 SANITIZED_MAKE = $(MAKE) TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) LIBRARY_FOLDER=$(SANITIZED_LIBRARY) \
-	CFLAGS='$(CFLAGS) -fsanitize=address' \
+	CFLAGS='$(CFLAGS) -fsanitize=address' CXXFLAGS='$(CXXFLAGS) -fsanitize=address' \
 	RUNTIME='-Wl,--whole-archive $(SANITIZER) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm'
 
 test-c-asan: $(MAIN_ETCD)
@@ -127,6 +170,31 @@ test-c-asan: $(MAIN_ETCD)
 	$(SANITIZED_MAKE) $(TARGET)/sanitize/c/planted
 	tests/tools/checker.sh $(TARGET)/sanitize/c/planted $(SANITIZED_LIBRARY)/libtenure.so
 	$(SANITIZED_MAKE) test-c
+
+test-cpp-asan: $(MAIN_ETCD)
+	$(SANITIZED) cargo rustc --locked --target $(HOST) --lib --crate-type cdylib
+	ln -sf libtenure.so $(SANITIZED_LIBRARY)/libtenure.so.0
+	$(SANITIZED_MAKE) test-cpp-programs
+
+# The tests of tenure.hpp; values.cpp is what those see who build without exceptions.
+CXXFLAGS := -O1 -g
+CPP_WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+CPP_TESTS := $(TARGET)/cpp/calls $(TARGET)/cpp/values
+$(TARGET)/cpp/values.o: private CPP_FLAGS := -fno-exceptions -fno-rtti
+
+test-cpp: test-cpp-programs
+	tests/cpp/header.sh $(TARGET)/cpp/header
+
+test-cpp-programs: $(CPP_TESTS) $(MAIN_ETCD)
+	@for program in $(CPP_TESTS); do tests/tools/with_etcd.py $(MAIN_ETCD) $$program --gtest_brief=1 || failed=1; done; [ -z "$$failed" ]
+
+.SECONDARY: $(CPP_TESTS:=.o) $(TARGET)/cpp/main.o
+$(TARGET)/cpp/%.o: tests/cpp/%.cpp tests/cpp/testing.hpp include/tenure.hpp | test-packages
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 $(CPP_WARNINGS) $(CXXFLAGS) $(CPP_FLAGS) -pthread -Iinclude -c -o $@ $<
+
+$(CPP_TESTS): $(TARGET)/cpp/%: $(TARGET)/cpp/%.o $(TARGET)/cpp/main.o $(LIBRARY_FOLDER)/libtenure.so
+	$(CXX) -pthread -o $@ $< $(TARGET)/cpp/main.o -L$(LIBRARY_FOLDER) -ltenure -lgtest -Wl,-rpath,$(LIBRARY_FOLDER) $(RUNTIME)
 
 # The same programs with the library that is tested, the demo among them.
 TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TARGET)/examples/tested/%,$(EXAMPLES))
@@ -148,26 +216,10 @@ $(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/
 	@mkdir -p $(@D)
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
 
-# The same scenarios by a driver for each language. ONLY: those with this text in the name; PLAY: further arguments.
-DRIVERS := tests/conformance/drivers
-CONFORMANCE := $(TARGET)/conformance
-ONLY :=
-PLAY :=
-
-test-conformance: $(CONFORMANCE)/c $(CONFORMANCE)/rust $(MAIN_ETCD) $(TOOLS)/peer
-	tests/tools/with_etcd.py $(MAIN_ETCD) tests/conformance/run.py --only '$(ONLY)' $(PLAY) \
-		--etcd $(MAIN_ETCD) --etcdctl $(MAIN_ETCDCTL) --peer $(TOOLS)/peer \
-		--driver 'C=$(CONFORMANCE)/c' --driver 'Rust=$(CONFORMANCE)/rust'
-
-$(CONFORMANCE)/c: $(DRIVERS)/driver.c $(LIBRARY_FOLDER)/libtenure.so
-	@mkdir -p $(@D)
-	$(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -ljansson \
-		-Wl,-rpath,$(LIBRARY_FOLDER)
-
-$(CONFORMANCE)/rust: $(DRIVERS)/driver.rs $(SOURCES)
-	@mkdir -p $(@D)
-	cargo build --locked --example conformance
-	ln -f $(DEBUG)/examples/conformance $@
+# The library that the other tests use, so that a fresh machine needs no release build: `make test-install
+# LIBRARY_FOLDER=$PWD/target/release` tests what is released.
+test-install: $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a
+	MAKE='$(MAKE)' INSTALLED=$(LIBRARY_FOLDER) tests/install/install_test.py
 
 ## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
 bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
@@ -224,6 +276,39 @@ $(PYTHON)/ruff: tests/tools/python.txt
 
 $(TOOLS)/peer: $(wildcard tests/peer/*.go) tests/peer/go.mod
 	cd tests/peer && go build -buildvcs=false -o $@ .
+
+# Conformance: the same scenarios by a driver for each language. ONLY: those with this text in the name; PLAY: further
+# arguments. A language is a line in CONFORMANCE_DRIVERS and the rule for its driver.
+TEST_PARTS += test-conformance
+PYTHON_FILES += $(wildcard tests/conformance/*.py tests/conformance/drivers/*.py)
+DRIVERS := tests/conformance/drivers
+CONFORMANCE := $(TARGET)/conformance
+ONLY :=
+PLAY :=
+CONFORMANCE_DRIVERS = \
+	--driver 'C=$(CONFORMANCE)/c' \
+	--driver 'C++=$(CONFORMANCE)/cpp' \
+	--driver 'Rust=$(CONFORMANCE)/rust'
+
+.PHONY: test-conformance
+test-conformance: $(CONFORMANCE)/c $(CONFORMANCE)/cpp $(CONFORMANCE)/rust $(MAIN_ETCD) $(TOOLS)/peer | test-packages
+	tests/tools/with_etcd.py $(MAIN_ETCD) tests/conformance/run.py --only '$(ONLY)' $(PLAY) $(CONFORMANCE_DRIVERS) \
+		--etcd $(MAIN_ETCD) --etcdctl $(MAIN_ETCDCTL) --peer $(TOOLS)/peer
+
+$(CONFORMANCE)/c: $(DRIVERS)/driver.c $(LIBRARY_FOLDER)/libtenure.so | test-packages
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -ljansson \
+		-Wl,-rpath,$(LIBRARY_FOLDER)
+
+$(CONFORMANCE)/cpp: $(DRIVERS)/driver.cpp include/tenure.hpp $(LIBRARY_FOLDER)/libtenure.so | test-packages
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -Wall -Wextra -Werror $(CXXFLAGS) -pthread -Iinclude -o $@ $< -L$(LIBRARY_FOLDER) -ltenure \
+		-Wl,-rpath,$(LIBRARY_FOLDER)
+
+$(CONFORMANCE)/rust: $(DRIVERS)/driver.rs $(SOURCES) | packages
+	@mkdir -p $(@D)
+	cargo build --locked --example conformance
+	ln -f $(DEBUG)/examples/conformance $@
 
 ## make clean: removes all that was built
 clean:

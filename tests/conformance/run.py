@@ -93,7 +93,7 @@ class Suite:
                     self.compare(part, await run.play(shared, secured, self.tools))
                     self.passed += 1
                     self.times.append((time.monotonic() - start, part.name()))
-                except Exception as problem:
+                except Exception as problem:  # noqa: BLE001 - a mistake in here is a failure of its run, too
                     self.failed.append(part.name())
                     text = str(problem) if isinstance(problem, Failure) else traceback.format_exc()
                     print(f"FAILED: {part.name()}\n  {text}\n  {self.said(run.transcript)}", flush=True)

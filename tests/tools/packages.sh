@@ -23,6 +23,9 @@ protoc_works || packages="$packages protobuf-compiler libprotobuf-dev"
 if [ "$1" = test ]; then
     need g++ g++
     need valgrind valgrind
+    [ -e /usr/include/gtest/gtest.h ] || packages="$packages libgtest-dev"
+    need cmake cmake
+    need pkg-config pkg-config
     # JSON for the conformance drivers in C and C++.
     [ -e /usr/include/jansson.h ] || packages="$packages libjansson-dev"
     [ -e /usr/include/nlohmann/json.hpp ] || packages="$packages nlohmann-json3-dev"
