@@ -12,7 +12,7 @@ MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
 MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(TOOLS)/etcd-$(ETCD_3_7)/etcdctl)
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
-PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/tools/*.py)
+PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/install/*.py tests/tools/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
@@ -32,6 +32,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
+.PHONY: install uninstall dist deb test-install
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
@@ -56,6 +57,48 @@ $(DEBUG)/libtenure.so: $(SOURCES) | packages
 	ln -sf libtenure.so $(DEBUG)/libtenure.so.0
 	touch $@
 
+$(DEBUG)/libtenure.a: $(SOURCES) | packages
+	cargo rustc --locked --lib --crate-type staticlib
+	touch $@
+
+## make install PREFIX=/usr/local DESTDIR=: the libraries, the headers, and what pkg-config and CMake find them by
+PREFIX := /usr/local
+# Where libraries go, below the prefix: Debian's packages say lib/x86_64-linux-gnu.
+LIB := lib
+# The folder whose libraries are installed and packed.
+INSTALLED := $(RELEASE)
+
+install: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
+	@packaging/install.sh install '$(DESTDIR)' '$(PREFIX)' '$(LIB)' $(INSTALLED)
+
+## make uninstall PREFIX=/usr/local DESTDIR=: removes what `make install` with the same settings has put there
+uninstall:
+	@packaging/install.sh uninstall '$(DESTDIR)' '$(PREFIX)' '$(LIB)' $(INSTALLED)
+
+## make dist: the release archive, target/dist/tenure-VERSION-linux-ARCHITECTURE.tar.gz
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+DIST := $(TARGET)/dist
+ARCHIVE := tenure-$(VERSION)-linux-$(shell uname -m)
+
+dist: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
+	rm -rf $(DIST)/$(ARCHIVE)
+	packaging/install.sh install $(DIST) /$(ARCHIVE) lib $(INSTALLED)
+	cp -r README.md CHANGELOG.md docs $(DIST)/$(ARCHIVE)/share/doc/tenure/
+	tar -C $(DIST) --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$${SOURCE_DATE_EPOCH:-$$(stat -c %Y CHANGELOG.md)} \
+		-c $(ARCHIVE) | gzip -n >$(DIST)/$(ARCHIVE).tar.gz
+	rm -r $(DIST)/$(ARCHIVE)
+
+## make deb: Debian packages, in target/deb
+MULTIARCH = $(shell $(CC) -print-multiarch)
+
+DEB := $(TARGET)/deb
+
+deb: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
+	rm -rf $(DEB)
+	packaging/install.sh install $(DEB)/stage /usr lib/$(MULTIARCH) $(INSTALLED)
+	DEB_COMPRESSION=$(DEB_COMPRESSION) packaging/debian.sh $(DEB)/stage lib/$(MULTIARCH) $(DEB)
+	rm -r $(DEB)/stage
+
 ## make header: include/tenure.h and what else is generated from the sources
 header: | packages
 	TENURE_UPDATE=1 cargo test --locked --quiet --test header
@@ -74,7 +117,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-install
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -147,6 +190,11 @@ $(TARGET)/examples/readme.c: README.md
 $(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/libtenure.so
 	@mkdir -p $(@D)
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+
+# The library that the other tests use, so that a fresh machine needs no release build: `make test-install
+# LIBRARY_FOLDER=$PWD/target/release` tests what is released.
+test-install: $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a
+	MAKE='$(MAKE)' INSTALLED=$(LIBRARY_FOLDER) tests/install/install_test.py
 
 ## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
 bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so

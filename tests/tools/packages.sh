@@ -23,6 +23,8 @@ protoc_works || packages="$packages protobuf-compiler libprotobuf-dev"
 if [ "$1" = test ]; then
     need g++ g++
     need valgrind valgrind
+    need cmake cmake
+    need pkg-config pkg-config
     # Debian's python3 makes no virtual environments without this package.
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
     for component in rustfmt clippy; do

@@ -1,0 +1,2 @@
+// The C program again, as C++.
+#include "consumer.c"
