@@ -82,6 +82,9 @@ type Campaign struct {
 	handle   atomic.Uintptr
 	statuses *outbox.Outbox[Status]
 
+	// Closed when the last status was delivered.
+	over chan struct{}
+
 	mu sync.Mutex
 	// Closed, and another in its place, by every status.
 	changed chan struct{}
@@ -91,7 +94,12 @@ type Campaign struct {
 
 func newCampaign(election string) *Campaign {
 	leads := func(status Status) bool { return status.State == StateLeader }
-	return &Campaign{election: election, statuses: outbox.New(leads), changed: make(chan struct{})}
+	return &Campaign{
+		election: election,
+		statuses: outbox.New(leads),
+		over:     make(chan struct{}),
+		changed:  make(chan struct{}),
+	}
 }
 
 func (c *Campaign) capi() capi.Campaign { return capi.Campaign(c.handle.Load()) }
@@ -165,13 +173,17 @@ func (c *Campaign) Proclaim(ctx context.Context, value []byte) error {
 
 // Resign withdraws from the election, leading or waiting. Leadership ends at once, even if the context is done already; then
 // it waits for etcd to confirm that the key is gone, until the context is done, without a deadline for CallTimeout. Nil means
-// confirmed, also when there was nothing to withdraw.
+// confirmed, also when there was nothing to withdraw; no LEADER can be read from Statuses any more, which is closed.
 //
 // Errors: ErrPending: not confirmed yet; the library goes on by itself, and calling again waits on.
 func (c *Campaign) Resign(ctx context.Context) error {
 	_, err := begin(ctx, fmt.Sprintf("resign from %q", c.election), func(timeoutMS int32) (none, *capi.Failure) {
 		defer runtime.KeepAlive(c)
-		return none{}, c.capi().Resign(timeoutMS)
+		failure := c.capi().Resign(timeoutMS)
+		if failure == nil {
+			<-c.over // The last status is on its way.
+		}
+		return none{}, failure
 	})
 	return err
 }
@@ -180,8 +192,7 @@ func (c *Campaign) Resign(ctx context.Context) error {
 //
 // Errors: ErrNotLeader, with nothing changed; otherwise as Resign.
 func (c *Campaign) ResignLeader(ctx context.Context) error {
-	failure := c.capi().ResignLeader(0)
-	if failure == nil || Code(failure.Code) != ErrPending {
+	if failure := c.capi().ResignLeader(0); failure != nil && Code(failure.Code) != ErrPending {
 		return asError(failure)
 	}
 	return c.Resign(ctx) // It leads no more; this waits on.
@@ -224,6 +235,7 @@ func (c *Campaign) tell(status Status) {
 	c.mu.Unlock()
 	if status.State == StateClosed {
 		c.statuses.Close()
+		close(c.over)
 		// Not before: a live campaign is ended by its owner, and not by the garbage collector.
 		runtime.SetFinalizer(c, func(c *Campaign) { c.capi().Free() })
 	}

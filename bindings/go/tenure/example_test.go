@@ -66,6 +66,7 @@ func ExampleCampaign_Statuses() {
 
 func ExampleService_Observe() {
 	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	service, err := tenure.Open(ctx, tenure.Options{Endpoints: []string{"memory://observe"}, Service: "billing"})
 	if err != nil {
 		log.Fatal(err)
