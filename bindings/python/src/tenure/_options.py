@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from ctypes import byref, c_void_p
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Callable, TypedDict, Union
+from typing import TYPE_CHECKING, Any, Callable, TypedDict
 
 from ._calls import Handle, call, text
 from ._codes import InvalidValueError, UnknownOptionError
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing_extensions import TypeAlias
 
 #: ``"5s"``, as in docs/options.md, or a number of seconds.
-Duration: TypeAlias = "Union[str, float, timedelta]"
-PathLike: TypeAlias = "Union[str, os.PathLike[str]]"
+Duration: TypeAlias = "str | float | timedelta"
+PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
 class ServiceOptions(TypedDict, total=False):
