@@ -7,7 +7,7 @@ import datetime
 import pathlib
 import pickle
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from support import ETCD_ENDPOINTS, LONG, Etcd, Place, closed_campaign, eventually, names
@@ -123,22 +123,28 @@ def test_names_are_checked(service: tenure.Service) -> None:
 
 
 def test_timeouts_are_checked(service: tenure.Service) -> None:
-    campaign, observer = service.campaign("x"), service.observe("x")
-    campaign.wait_for_leadership(LONG)
-    waits: list[Any] = [
-        campaign.wait_for_leadership, campaign.resign, campaign.resign_leader, campaign.next_status,
-        lambda timeout: campaign.proclaim(b"", timeout), observer.next_observation, service.close,
-        lambda timeout: service.leader("x", timeout), lambda timeout: service.candidates("x", timeout),
-        lambda timeout: service.resign("x", timeout),
-    ]  # fmt: skip
-    for wait in waits:
-        for timeout in (-1, -0.001, float("nan"), float("inf"), 2**31):
-            with pytest.raises(tenure.InvalidArgumentError, match="timeout"):
-                wait(timeout)
-        for timeout in ("1", True, object()):
-            with pytest.raises(TypeError, match="timeout"):
-                wait(timeout)
-    assert campaign.is_leader()
+    with service.campaign("x") as campaign, service.observe("x") as observer:
+        campaign.wait_for_leadership(LONG)
+        waits: list[Callable[[Any], object]] = [
+            campaign.wait_for_leadership,
+            campaign.resign,
+            campaign.resign_leader,
+            campaign.next_status,
+            lambda timeout: campaign.proclaim(b"", timeout),
+            observer.next_observation,
+            service.close,
+            lambda timeout: service.leader("x", timeout),
+            lambda timeout: service.candidates("x", timeout),
+            lambda timeout: service.resign("x", timeout),
+        ]
+        for wait in waits:
+            for number in (-1, -0.001, float("nan"), float("inf"), 2**31):
+                with pytest.raises(tenure.InvalidArgumentError, match="timeout"):
+                    wait(number)
+            for other in ("1", True, object()):
+                with pytest.raises(TypeError, match="timeout"):
+                    wait(other)
+        assert campaign.is_leader()
 
 
 def test_arguments_of_a_wrong_type_are_refused(service: tenure.Service) -> None:
@@ -225,7 +231,6 @@ def test_what_is_closed_says_so(service: tenure.Service) -> None:
     for call in (
         lambda: campaign.next_status(),
         lambda: campaign.wait_for_leadership(LONG),
-        lambda: campaign.proclaim(b""),
         lambda: observer.next_observation(),
     ):
         with pytest.raises(tenure.ClosedError):
@@ -233,6 +238,8 @@ def test_what_is_closed_says_so(service: tenure.Service) -> None:
     campaign.resign()
     with pytest.raises(tenure.NotLeaderError):
         campaign.resign_leader()
+    with pytest.raises(tenure.NotLeaderError):
+        campaign.proclaim(b"")
     assert (campaign.state, campaign.is_leader(), campaign.token, campaign.remaining()) == (tenure.State.CLOSED, False, 0, 0)
     assert list(campaign) == [] and list(observer) == []
 
@@ -259,11 +266,13 @@ def test_nobody_there() -> None:
     nowhere = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
     with pytest.raises(tenure.UnavailableError, match="127.0.0.1:2"):
         tenure.Service(endpoints=nowhere, service="x", dial_timeout="300ms")
-    with tenure.Service(endpoints=nowhere, service="x", open_offline=True, call_timeout="100ms") as service:
-        with pytest.raises((tenure.UnavailableError, tenure.TimeoutError)):
-            service.leader("x")
-        with service.campaign("x") as campaign, pytest.raises(tenure.TimeoutError):
-            campaign.wait_for_leadership(0.1)
+    service = tenure.Service(endpoints=nowhere, service="x", open_offline=True, call_timeout="100ms", ttl="2s")
+    with pytest.raises((tenure.UnavailableError, tenure.TimeoutError)):
+        service.leader("x")
+    with service.campaign("x") as campaign, pytest.raises(tenure.TimeoutError):
+        campaign.wait_for_leadership(0.1)
+    # Who can't ask etcd whether a lease came to be waits until it would be over.
+    eventually(lambda: closes(service))
 
 
 def test_tls_where_there_is_none() -> None:
@@ -345,8 +354,10 @@ def test_a_context_that_fails_keeps_its_own_exception(fragile: tenure.Service, e
             etcd.freeze()
             raise ZeroDivisionError
     with pytest.raises(tenure.PendingError):
-        with fragile.campaign("y"):
-            pass
+        with fragile.campaign("y") as campaign:
+            etcd.thaw()
+            campaign.wait_for_leadership(LONG)
+            etcd.freeze()
 
 
 def test_an_administrator_removes_the_key(fragile: tenure.Service, etcd: Etcd) -> None:

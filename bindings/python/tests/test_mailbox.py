@@ -53,7 +53,7 @@ def test_it_stays_small_and_keeps_the_first_loss_and_the_latest() -> None:
     mailbox = filled(LEADER)
     assert names([mailbox.take(0)]) == ["LEADER"]
     for sequence in range(2, 200):
-        mailbox.put(status(sequence, (ERROR, FOLLOWER, LEADER)[sequence % 3]))
+        mailbox.put(status(sequence, (LEADER, FOLLOWER, ERROR)[sequence % 3]))
     mailbox.put(status(200, CLOSED))
     statuses = read(mailbox)
     assert len(statuses) <= KEPT
