@@ -49,6 +49,15 @@ def closed_campaign(service: tenure.Service, election: str) -> tenure.Campaign:
     return campaign
 
 
+def closes(service: tenure.Service) -> bool:
+    """Whether a service can be closed already."""
+    try:
+        service.close()
+    except tenure.PendingError:
+        return False
+    return True
+
+
 class Etcd:
     """An etcd of one test's own, to be stopped or protected by passwords."""
 

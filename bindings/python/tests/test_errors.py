@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from support import ETCD_ENDPOINTS, LONG, Etcd, Place, closed_campaign, eventually, names
+from support import ETCD_ENDPOINTS, LONG, Etcd, Place, closed_campaign, closes, eventually, names
 
 import tenure
 from tenure import _calls, _codes
@@ -313,14 +313,6 @@ def fragile(etcd: Etcd) -> Iterator[tenure.Service]:
     yield service
     etcd.thaw()
     eventually(lambda: closes(service))
-
-
-def closes(service: tenure.Service) -> bool:
-    try:
-        service.close()
-    except tenure.PendingError:
-        return False
-    return True
 
 
 def losses(campaign: tenure.Campaign) -> list[str]:
