@@ -234,7 +234,7 @@ lint: $(PYTHON)/ruff | packages
 	for module in $(GO_MODULES); do (cd $$module && go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
-	MYPYPATH=examples:tests/tools:tests/conformance $(PYTHON)/mypy --strict $(PYTHON_FILES)
+	MYPYPATH=examples $(PYTHON)/mypy --strict $(PYTHON_FILES)
 
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff
@@ -278,9 +278,8 @@ $(TOOLS)/peer: $(wildcard tests/peer/*.go) tests/peer/go.mod
 	cd tests/peer && go build -buildvcs=false -o $@ .
 
 # Conformance: the same scenarios by a driver for each language. ONLY: those with this text in the name; PLAY: further
-# arguments. A language is a line in CONFORMANCE_DRIVERS and the rule for its driver.
+# arguments. A language is a line in CONFORMANCE_DRIVERS and what builds its driver.
 TEST_PARTS += test-conformance
-PYTHON_FILES += $(wildcard tests/conformance/*.py tests/conformance/drivers/*.py)
 DRIVERS := tests/conformance/drivers
 CONFORMANCE := $(TARGET)/conformance
 ONLY :=
@@ -288,10 +287,15 @@ PLAY :=
 CONFORMANCE_DRIVERS = \
 	--driver 'C=$(CONFORMANCE)/c' \
 	--driver 'C++=$(CONFORMANCE)/cpp' \
-	--driver 'Rust=$(CONFORMANCE)/rust'
+	--driver 'Rust=$(CONFORMANCE)/rust' \
+	--driver 'Python=env $(CONFORMANCE_PYTHON) python3 $(DRIVERS)/driver.py' \
+	--driver 'Go=$(CONFORMANCE)/go'
+CONFORMANCE_PYTHON = TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so PYTHONPATH=bindings/python/src
+CONFORMANCE_GO = cd $(DRIVERS)/go && PKG_CONFIG_PATH=$(CONFORMANCE) CGO_LDFLAGS=-Wl,-rpath,$(LIBRARY_FOLDER) go
+CONFORMANCE_GO_SOURCES := $(wildcard $(DRIVERS)/go/*) $(shell find bindings/go -name '*.go' -o -name '*.h' -o -name go.mod)
 
-.PHONY: test-conformance
-test-conformance: $(CONFORMANCE)/c $(CONFORMANCE)/cpp $(CONFORMANCE)/rust $(MAIN_ETCD) $(TOOLS)/peer | test-packages
+.PHONY: test-conformance lint-conformance
+test-conformance: $(addprefix $(CONFORMANCE)/,c cpp rust go) $(MAIN_ETCD) $(TOOLS)/peer | test-packages
 	tests/tools/with_etcd.py $(MAIN_ETCD) tests/conformance/run.py --only '$(ONLY)' $(PLAY) $(CONFORMANCE_DRIVERS) \
 		--etcd $(MAIN_ETCD) --etcdctl $(MAIN_ETCDCTL) --peer $(TOOLS)/peer
 
@@ -309,6 +313,22 @@ $(CONFORMANCE)/rust: $(DRIVERS)/driver.rs $(SOURCES) | packages
 	@mkdir -p $(@D)
 	cargo build --locked --example conformance
 	ln -f $(DEBUG)/examples/conformance $@
+
+$(CONFORMANCE)/go: $(CONFORMANCE_GO_SOURCES) $(CONFORMANCE)/tenure.pc $(LIBRARY_FOLDER)/libtenure.so
+	$(CONFORMANCE_GO) build -buildvcs=false -o $@ .
+
+# The library under test, as pkg-config names it.
+$(CONFORMANCE)/tenure.pc: Makefile | test-packages
+	@mkdir -p $(@D)
+	@printf '%s\n' 'Name: tenure' 'Description: under test' 'Version: 0' 'Cflags: -I$(CURDIR)/include' \
+		'Libs: -L$(LIBRARY_FOLDER) -ltenure' >$@
+
+lint: lint-conformance
+lint-conformance: $(CONFORMANCE)/tenure.pc $(PYTHON)/ruff
+	@unformatted=$$(gofmt -l $(DRIVERS)/go); [ -z "$$unformatted" ] || { echo "run: gofmt -w $$unformatted"; exit 1; }
+	$(CONFORMANCE_GO) vet .
+	MYPYPATH=tests/tools:tests/conformance:bindings/python/src $(PYTHON)/mypy --strict \
+		tests/conformance/*.py $(DRIVERS)/*.py
 
 ## make clean: removes all that was built
 clean:

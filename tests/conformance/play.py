@@ -404,13 +404,14 @@ class Run:
             self.compare(expected, value, call)
 
     def candidate(self, candidate: Json) -> Json:
-        lease, key = f"{candidate['lease']:x}", candidate["key"]
-        if not key.endswith(f"/{lease}"):
+        # A stranger's key may have no lease.
+        lease, key = f"{candidate['lease']:x}" if candidate["lease"] else "", candidate["key"]
+        if lease and not key.endswith(f"/{lease}"):
             raise Failure(f"the key {key} is not that of lease {lease}")
         return {
             "value": shown(candidate["value"].encode("latin-1")),
             "token": candidate["token"],
-            "key": shown(key[: -len(lease)].replace(self.root, "$root").encode("latin-1")),
+            "key": shown(key.removesuffix(lease).replace(self.root, "$root").encode("latin-1")),
         }
 
     def note_event(self, handle: str, event: Json) -> Json:
