@@ -288,9 +288,10 @@ CONFORMANCE_DRIVERS = \
 	--driver 'C=$(CONFORMANCE)/c' \
 	--driver 'C++=$(CONFORMANCE)/cpp' \
 	--driver 'Rust=$(CONFORMANCE)/rust' \
-	--driver 'Python=env $(CONFORMANCE_PYTHON) python3 $(DRIVERS)/driver.py' \
+	--driver 'Python=env $(CONFORMANCE_PYTHON) python3 -S $(DRIVERS)/driver.py' \
 	--driver 'Go=$(CONFORMANCE)/go'
-CONFORMANCE_PYTHON = TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so PYTHONPATH=bindings/python/src
+CONFORMANCE_PYTHON = -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CONFORMANCE)/pycache PYTHONPATH=bindings/python/src \
+	TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so
 CONFORMANCE_GO = cd $(DRIVERS)/go && PKG_CONFIG_PATH=$(CONFORMANCE) CGO_LDFLAGS=-Wl,-rpath,$(LIBRARY_FOLDER) go
 CONFORMANCE_GO_SOURCES := $(wildcard $(DRIVERS)/go/*) $(shell find bindings/go -name '*.go' -o -name '*.h' -o -name go.mod)
 

@@ -53,14 +53,15 @@ async def introduce(name: str, command: str) -> Language:
     return Language(name, shlex.split(command), frozenset(json.loads(hello)["lacks"]))
 
 
-def parts_of(scenario: Scenario, languages: list[Language]) -> list[Part]:
-    """Each language by itself on each store; where processes meet on a server, also each beside each other one."""
+def parts_of(number: int, scenario: Scenario, languages: list[Language]) -> list[Part]:
+    """Each language by itself on each store; where processes meet on a server, once in a mixture as well, which differs
+    from scenario to scenario, so that each language meets each other one in either role."""
     parts = [Part(scenario, store, [language]) for store in scenario.stores for language in languages]
     count = len(scenario.processes())
     if count > 1 and len(languages) > 1 and "etcd" in scenario.stores:
-        for first in range(len(languages)):
-            cast = [languages[(first + i) % len(languages)] for i in range(count)]
-            parts.append(Part(scenario, "etcd", cast))
+        first, step = number % len(languages), number // len(languages) % (len(languages) - 1) + 1
+        cast = [languages[(first + place * step) % len(languages)] for place in range(count)]
+        parts.append(Part(scenario, "etcd", cast))
     return parts
 
 
@@ -147,15 +148,16 @@ async def main() -> int:
     arguments = parser.parse_args()
     start = time.monotonic()
     languages = [await introduce(*driver.split("=", 1)) for driver in arguments.driver]
-    scenarios = [one for one in play.read(Path(__file__).parent / "scenarios") if arguments.only in one.name]
-    parts = sort_out([part for scenario in scenarios for part in parts_of(scenario, languages)])
+    everything = enumerate(play.read(Path(__file__).parent / "scenarios"))
+    chosen = [(number, scenario) for number, scenario in everything if arguments.only in scenario.name]
+    parts = sort_out([part for number, scenario in chosen for part in parts_of(number, scenario, languages)])
     suite = Suite(arguments, languages, parts)
     await suite.run()
     names = ", ".join(language.name for language in languages)
     if arguments.times:
         for seconds, name in sorted(suite.times, reverse=True)[:20]:
             print(f"{seconds:6.2f} s  {name}")
-    print(f"{len(scenarios)} scenarios in {names}: {time.monotonic() - start:.0f} s")
+    print(f"{len(chosen)} scenarios in {names}: {time.monotonic() - start:.0f} s")
     print(f"{suite.passed} passed, {len(suite.failed)} failed")
     return 1 if suite.failed else 0
 

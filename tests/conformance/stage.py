@@ -151,7 +151,7 @@ class Etcd:
         found = (await self.ask("kv/range", {"key": base64_of(start), "range_end": base64_of(end), **order}))["kvs"]
         if len(found) <= place:
             raise Failure(f"{prefix} has only {len(found)} candidates")
-        return found[place]["key"], found[place]["lease"]
+        return found[place]["key"], found[place].get("lease", "0")
 
     async def delete(self, key: str) -> None:
         await self.ask("kv/deleterange", {"key": key})

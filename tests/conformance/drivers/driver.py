@@ -5,6 +5,7 @@ to standard output. tests/conformance/README.md describes both. No logic beyond 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -188,6 +189,7 @@ def perform(request: Json) -> None:
 
 
 def main() -> None:
+    logging.getLogger("tenure").addHandler(logging.NullHandler())
     # Objects live as long as anything refers to them, here their readers: they are closed, not let go.
     write_line({"hello": "Python", "lacks": ["freed handles", "letting go"]})
     for line in sys.stdin:
