@@ -455,7 +455,7 @@ class Run:
         self.open_services = [service for service in self.open_services if self.owners[service] is not driver]
 
     async def do_freeze(self, step: Json) -> None:
-        self.owners[step["on"]].process.send_signal(signal.SIGSTOP)
+        await stage.freeze(self.owners[step["on"]].process)
 
     async def do_thaw(self, step: Json) -> None:
         self.owners[step["on"]].process.send_signal(signal.SIGCONT)
@@ -486,7 +486,7 @@ class Run:
 
     async def do_freeze_server(self, _step: Json) -> None:
         assert self.etcd is not None
-        self.etcd.freeze()
+        await self.etcd.freeze()
 
     async def do_thaw_server(self, _step: Json) -> None:
         assert self.etcd is not None

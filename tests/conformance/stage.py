@@ -42,6 +42,18 @@ async def end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
+async def freeze(process: asyncio.subprocess.Process) -> None:
+    """Stops a process; returns when it has stopped, every thread of it."""
+    process.send_signal(signal.SIGSTOP)
+    threads = Path(f"/proc/{process.pid}/task")
+    while any(")" in stat and stat.rsplit(")", 1)[1].split()[0] not in "TZ" for stat in _stats(threads)):
+        await asyncio.sleep(0.001)
+
+
+def _stats(threads: Path) -> list[str]:
+    return [(thread / "stat").read_text() for thread in threads.iterdir()]
+
+
 async def start(*command: str, stderr: int | None = None) -> asyncio.subprocess.Process:
     """A process that ends with this one, with pipes; its lines may be long."""
     pipe = asyncio.subprocess.PIPE
@@ -98,10 +110,10 @@ class Etcd:
             await end(self.process)
             shutil.rmtree(self.folder)
 
-    def freeze(self) -> None:
+    async def freeze(self) -> None:
         """Out of reach from now on, without a word."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        await freeze(self.process)
 
     def thaw(self) -> None:
         assert self.process is not None
