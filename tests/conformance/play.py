@@ -149,6 +149,8 @@ class Run:
         self.ttl_s: dict[str, int] = {}
         self.rivals: dict[str, Rival] = {}
         self.tags: dict[str, tuple[Json, int, Driver]] = {}
+        self.places: dict[str, str] = {}
+        self.etcd: Etcd | None = None
         self.ids = 0
         self.transcript: list[Json] = []
         # Tokens that were named in the scenario: rank and number.
@@ -157,13 +159,22 @@ class Run:
         self.ignored: set[str] = set()
         self.histories: dict[str, list[Json]] = collections.defaultdict(list)
 
-    async def play(self, shared: Etcd | None, secured: Etcd | None, tools: stage.Tools) -> list[Json]:
+    async def play(self, servers: dict[str, Etcd], certificates: stage.Certificates, tools: stage.Tools) -> list[Json]:
         """The transcript, the same whoever plays."""
-        self.etcd = {"shared": shared, "secured": secured}.get(self.scenario.server)
+        self.etcd = servers.get(self.scenario.server)
+        self.places = {
+            "$root": self.root,
+            "$authority": str(certificates.authority),
+            "$certificate": str(certificates.certificate),
+            "$key": str(certificates.key),
+        }
         own = None
         try:
             if self.scenario.needs_server():
                 own = self.etcd = await Etcd.own(tools, self.scenario.server.split()[1:])
+            if self.etcd is not None:
+                self.places["$endpoint"] = self.etcd.endpoint
+                self.places["$address"] = self.etcd.endpoint.split("://")[1]
             for service, options in self.scenario.services.items():
                 await self.step({"do": "open", "new": service, "options": options})
             for step in self.scenario.steps:
@@ -298,9 +309,8 @@ class Run:
     def wire(self, text: str | Json) -> str:
         """Bytes travel as text: each byte is the character of that number."""
         if isinstance(text, str):
-            endpoint = self.etcd.endpoint if self.etcd else ""
-            text = text.replace("$root", self.root).replace("$endpoint", endpoint)
-            text = text.replace("$address", endpoint.removeprefix("http://"))
+            for name, place in self.places.items():
+                text = text.replace(name, place)
         return to_bytes(text).decode("latin-1")
 
     async def see(self, handle: str, expected: Any, fields: Json | None = None) -> None:

@@ -79,11 +79,8 @@ class Suite:
         self.transcripts: dict[str, tuple[str, list[Json]]] = {}
 
     async def run(self) -> None:
-        shared = Etcd(self.tools, os.environ["ETCD_ENDPOINTS"])
-        secured = None
-        if any(part.scenario.server == "secured" for part in self.parts):
-            secured = await Etcd.own(self.tools, ["--bcrypt-cost=4"])
-            await secured.secure()
+        servers_of_many = {"shared": Etcd(self.tools, os.environ["ETCD_ENDPOINTS"])}
+        certificates = stage.Certificates()
         places, servers = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(SERVERS_AT_ONCE)
 
         async def one(number: int, part: Part) -> None:
@@ -91,7 +88,7 @@ class Suite:
                 start = time.monotonic()
                 run = Run(part.scenario, part.store, part.cast, number)
                 try:
-                    self.compare(part, await run.play(shared, secured, self.tools))
+                    self.compare(part, await run.play(servers_of_many, certificates, self.tools))
                     self.passed += 1
                     self.times.append((time.monotonic() - start, part.name()))
                 except Exception as problem:  # noqa: BLE001 - a mistake in here is a failure of its run, too
@@ -100,10 +97,15 @@ class Suite:
                     print(f"FAILED: {part.name()}\n  {text}\n  {self.said(run.transcript)}", flush=True)
 
         try:
+            await certificates.make()
+            servers_of_many["secured"] = await Etcd.own(self.tools, ["--bcrypt-cost=4"])
+            await servers_of_many["secured"].secure()
+            servers_of_many["tls"] = await Etcd.own(self.tools, certificates.options(), "https")
             await asyncio.gather(*(one(number, part) for number, part in enumerate(self.parts)))
         finally:
-            if secured is not None:
-                await secured.end()
+            for server in servers_of_many.values():
+                await server.end()
+            certificates.end()
 
     def compare(self, part: Part, transcript: list[Json]) -> None:
         if self.arguments.transcripts:

@@ -77,10 +77,10 @@ class Etcd:
         self.options: list[str] = []
 
     @classmethod
-    async def own(cls, tools: Tools, options: list[str]) -> Etcd:
+    async def own(cls, tools: Tools, options: list[str], scheme: str = "http") -> Etcd:
         """Starts one, on ports that nobody else has."""
         while True:
-            etcd = cls(tools, f"http://127.0.0.1:{free_port()}")
+            etcd = cls(tools, f"{scheme}://127.0.0.1:{free_port()}")
             peer = f"http://127.0.0.1:{free_port()}"
             etcd.options = ["--listen-client-urls", etcd.endpoint, "--advertise-client-urls", etcd.endpoint]
             etcd.options += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
@@ -173,6 +173,39 @@ class Etcd:
 
     async def put(self, key: str, value: str) -> None:
         await self.ask("kv/put", {"key": base64_of(key.encode()), "value": base64_of(value.encode())})
+
+
+class Certificates:
+    """An authority, and one certificate by it, for a server at 127.0.0.1 and for its clients."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="tenure-"))
+        self.authority, self.certificate, self.key = (self.folder / name for name in ("ca.pem", "own.pem", "own.key"))
+
+    async def make(self) -> None:
+        authority_key, request, extensions = (self.folder / name for name in ("ca.key", "own.csr", "own.ext"))
+        extensions.write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
+        new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        await self._openssl(*new, "-x509", "-subj=/CN=authority", "-keyout", authority_key, "-out", self.authority)
+        await self._openssl(*new, "-subj=/CN=own", "-keyout", self.key, "-out", request)
+        await self._openssl(
+            *("x509", "-req", "-in", request, "-CA", self.authority, "-CAkey", authority_key, "-CAcreateserial"),
+            *("-extfile", extensions, "-out", self.certificate),
+        )
+
+    async def _openssl(self, *arguments: str | Path) -> None:
+        process = await start("openssl", *map(str, arguments), stderr=asyncio.subprocess.PIPE)
+        _, errors = await process.communicate()
+        if process.returncode != 0:
+            raise Failure(f"openssl {arguments[0]}: {errors.decode()}")
+
+    def options(self) -> list[str]:
+        """For an etcd that asks its clients for a certificate."""
+        own = [f"--cert-file={self.certificate}", f"--key-file={self.key}"]
+        return [*own, "--client-cert-auth", f"--trusted-ca-file={self.authority}"]
+
+    def end(self) -> None:
+        shutil.rmtree(self.folder)
 
 
 class Rival:

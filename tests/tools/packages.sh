@@ -26,6 +26,7 @@ if [ "$1" = test ]; then
     [ -e /usr/include/gtest/gtest.h ] || packages="$packages libgtest-dev"
     need cmake cmake
     need pkg-config pkg-config
+    need openssl openssl
     # JSON for the conformance drivers in C and C++.
     [ -e /usr/include/jansson.h ] || packages="$packages libjansson-dev"
     [ -e /usr/include/nlohmann/json.hpp ] || packages="$packages nlohmann-json3-dev"
