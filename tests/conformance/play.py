@@ -6,6 +6,7 @@ import asyncio
 import collections
 import hashlib
 import json
+import re
 import signal
 import socket
 import time
@@ -23,7 +24,20 @@ LIMIT_S = 30.0
 
 MAKERS = {"open", "campaign", "observe"}
 SERVICE_CALLS = {"campaign", "observe", "leader", "candidates"}
-NEVER = "NEVER"
+# What is misspelt would check nothing.
+SCENARIO_KEYS = {"name", "services", "on", "server", "needs", "steps"}
+STEP_KEYS = {"do", "on", "new", "process", "election", "options", "value", "timeout_ms", "inside", "calls", "tag"}
+STEP_KEYS |= {"fails", "says", "gives", "eventually", "await", "see", "ignore", "make", "key", "place", "ttl_s"}
+
+
+def documented() -> dict[str, bool]:
+    """The names of errors, and whether they are retriable, as the documentation says."""
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+    rows = re.findall(r"^\| *\d+ \| `(\w+)` \|[^|]*\| *(yes)? *\|", page, re.MULTILINE)
+    return {name: retriable == "yes" for name, retriable in rows}
+
+
+DOCUMENTED = documented()
 
 
 class Language(NamedTuple):
@@ -39,6 +53,11 @@ class Scenario:
 
     def __init__(self, theme: str, content: Json) -> None:
         self.name = f"{theme}: {content['name']}"
+        unknown = content.keys() - SCENARIO_KEYS
+        for step in content["steps"]:
+            unknown |= step.keys() - STEP_KEYS
+        if unknown:
+            raise Failure(f"{self.name}: nothing is known of {', '.join(sorted(unknown))}")
         self.services: dict[str, Json] = content.get("services", {"a": {}})
         self.stores: list[str] = content.get("on", ["memory", "etcd"])
         self.server: str = content.get("server", "shared")
@@ -144,9 +163,7 @@ class Run:
         self.root = f"{stage.KEYS}{number}"
         self.drivers: dict[str, Driver] = {}
         self.owners: dict[str, Driver] = {}
-        self.elections: dict[str, Any] = {}
         self.open_services: list[str] = []
-        self.ttl_s: dict[str, int] = {}
         self.rivals: dict[str, Rival] = {}
         self.tags: dict[str, tuple[Json, int, Driver]] = {}
         self.places: dict[str, str] = {}
@@ -175,9 +192,8 @@ class Run:
             if self.etcd is not None:
                 self.places["$endpoint"] = self.etcd.endpoint
                 self.places["$address"] = self.etcd.endpoint.split("://")[1]
-            for service, options in self.scenario.services.items():
-                await self.step({"do": "open", "new": service, "options": options})
-            for step in self.scenario.steps:
+            opened = [{"do": "open", "new": name, "options": set} for name, set in self.scenario.services.items()]
+            for step in opened + self.scenario.steps:
                 try:
                     await asyncio.wait_for(self.step(step), LIMIT_S)
                 except asyncio.TimeoutError:
@@ -277,7 +293,6 @@ class Run:
         if step["do"] in MAKERS:
             request["handle"] = step["new"]
             self.owners[step["new"]] = driver
-            self.elections[step["new"]] = step.get("election", "default")
         if step["do"] in SERVICE_CALLS:
             request["service"] = step["on"]
         elif "on" in step:
@@ -390,6 +405,8 @@ class Run:
             error = allowed if answer["error"] in allowed and isinstance(allowed, list) else answer["error"]
             line = {"error": error, "retriable": answer["retriable"], "message": bool(answer["message"])}
             self.transcript.append({"call": call, "on": step.get("on"), **line})
+            if DOCUMENTED.get(answer["error"]) != answer["retriable"]:
+                raise Failure(f"not as in docs/errors.md: {json.dumps(answer)}")
             if error != allowed:
                 raise Failure(f"expected {allowed}, got {answer['error']}: {answer['message']}")
             for part in step.get("says", []):
