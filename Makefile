@@ -32,7 +32,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan
+.PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
@@ -117,7 +117,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-examples test-install
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-cpp-asan test-docs test-examples test-install
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -164,16 +164,16 @@ SANITIZED_MAKE = $(MAKE) TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) LIBRARY_FOLDER
 	CFLAGS='$(CFLAGS) -fsanitize=address' CXXFLAGS='$(CXXFLAGS) -fsanitize=address' \
 	RUNTIME='-Wl,--whole-archive $(SANITIZER) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm'
 
-test-c-asan: $(MAIN_ETCD)
+sanitized-library: | packages
 	$(SANITIZED) cargo rustc --locked --target $(HOST) --lib --crate-type cdylib
 	ln -sf libtenure.so $(SANITIZED_LIBRARY)/libtenure.so.0
+
+test-c-asan: sanitized-library $(MAIN_ETCD)
 	$(SANITIZED_MAKE) $(TARGET)/sanitize/c/planted
 	tests/tools/checker.sh $(TARGET)/sanitize/c/planted $(SANITIZED_LIBRARY)/libtenure.so
 	$(SANITIZED_MAKE) test-c
 
-test-cpp-asan: $(MAIN_ETCD)
-	$(SANITIZED) cargo rustc --locked --target $(HOST) --lib --crate-type cdylib
-	ln -sf libtenure.so $(SANITIZED_LIBRARY)/libtenure.so.0
+test-cpp-asan: sanitized-library $(MAIN_ETCD)
 	$(SANITIZED_MAKE) test-cpp-programs
 
 # The tests of tenure.hpp; values.cpp is what those see who build without exceptions.
@@ -196,25 +196,28 @@ $(TARGET)/cpp/%.o: tests/cpp/%.cpp tests/cpp/testing.hpp include/tenure.hpp | te
 $(CPP_TESTS): $(TARGET)/cpp/%: $(TARGET)/cpp/%.o $(TARGET)/cpp/main.o $(LIBRARY_FOLDER)/libtenure.so
 	$(CXX) -pthread -o $@ $< $(TARGET)/cpp/main.o -L$(LIBRARY_FOLDER) -ltenure -lgtest -Wl,-rpath,$(LIBRARY_FOLDER) $(RUNTIME)
 
-# The same programs with the library that is tested, the demo among them.
-TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TARGET)/examples/tested/%,$(EXAMPLES))
+# The examples of every language with the library that is tested, the demo among them.
+TESTED := $(TARGET)/examples/tested
+TESTED_EXAMPLES := $(patsubst examples/c/%.c,$(TESTED)/c/%,$(EXAMPLES)) \
+	$(patsubst examples/cpp/%.cpp,$(TESTED)/cpp/%,$(wildcard examples/cpp/*.cpp))
+LINK_TESTED = -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
 
-test-examples: $(TESTED_EXAMPLES) $(TARGET)/examples/tested/readme $(MAIN_ETCD)
-	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) TENURE_EXAMPLES=$(TARGET)/examples/tested \
-		tests/examples_test.py
+test-examples: $(TESTED_EXAMPLES) $(MAIN_ETCD) | packages
+	cargo build --locked --examples
+	@ln -sfn $(DEBUG)/examples $(TESTED)/rust
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) TENURE_EXAMPLES=$(TESTED) tests/examples_test.py
 
-$(TARGET)/examples/tested/%: examples/c/%.c $(LIBRARY_FOLDER)/libtenure.so
+$(TESTED)/c/%: examples/c/%.c $(LIBRARY_FOLDER)/libtenure.so
 	@mkdir -p $(@D)
-	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+	$(COMPILE_EXAMPLE) -o $@ $< $(LINK_TESTED)
 
-# The program that README.md shows.
-$(TARGET)/examples/readme.c: README.md
+$(TESTED)/cpp/%: examples/cpp/%.cpp include/tenure.hpp $(LIBRARY_FOLDER)/libtenure.so | test-packages
 	@mkdir -p $(@D)
-	sed -n '/^```c$$/,/^```$$/{/^```/!p}' $< > $@
+	$(CXX) -std=c++17 $(CPP_WARNINGS) -O1 -pthread -Iinclude -o $@ $< $(LINK_TESTED)
 
-$(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/libtenure.so
-	@mkdir -p $(@D)
-	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+# The programs that README.md and the pages in docs show, each compiled and run. Those in Rust are tests of the crate.
+test-docs: $(LIBRARY_FOLDER)/libtenure.so $(MAIN_ETCD) | test-packages
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) LIBRARY_FOLDER=$(LIBRARY_FOLDER) tests/docs_test.py
 
 # The library that the other tests use, so that a fresh machine needs no release build: `make test-install
 # LIBRARY_FOLDER=$PWD/target/release` tests what is released.
@@ -248,10 +251,10 @@ fix: $(PYTHON)/ruff | packages
 	$(PYTHON)/ruff check --fix .
 	$(MAKE) header fmt
 
-## make sanitize: the Rust and C tests under the address and leak sanitizers
+## make sanitize: the Rust, C and C++ tests under the address and leak sanitizers
 sanitize: test-packages tools
 	$(SANITIZED) cargo test --locked --target $(HOST) --lib --tests --no-fail-fast
-	$(MAKE) test-c-asan
+	$(MAKE) test-c-asan test-cpp-asan
 
 packages:
 	@tests/tools/packages.sh build

@@ -4,8 +4,7 @@
  * What tenure.h says about events, leading, signals, fork() and unloading holds here, too. What is different:
  *
  * Objects    options, campaign_options, service, campaign and observer own a handle each, can be moved and not copied,
- *            and end it with themselves. An object that was moved from answers errc::invalid_handle or
- *            errc::null_pointer, and does not lead.
+ *            and end it with themselves. An object that was moved from answers errc::null_pointer, and does not lead.
  *
  * Errors     Calls that fail throw tenure::error. With -fno-exceptions, or with TENURE_NO_EXCEPTIONS defined, they
  *            return tenure::result<T> instead, which holds the value or the error. Wherever a type is written
@@ -638,7 +637,7 @@ public:
     /**
      * Withdraws, leading or waiting. Leadership ends at once; then waits for etcd to confirm that the key is gone, by
      * default for `call_timeout`. Errors: pending: not confirmed yet; the library goes on by itself, and calling again
-     * waits on. cluster_changed: another cluster answers, so it can't be known.
+     * waits on.
      */
     returned<void> resign(timeout within = {})
     {

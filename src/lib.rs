@@ -36,6 +36,11 @@ pub mod store;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+/// The same for the page on Rust.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/rust.md")]
+mod page {}
+
 pub use config::{CampaignOptions, Delivery, ServiceOptions};
 pub use error::{Code, Error};
 pub use events::{Candidate, Event, Level, LogRecord, Observation, State, Status, SubscriptionId};

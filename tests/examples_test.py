@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The examples in C do what they say, and the demo's arithmetic would notice if two led at once.
+"""The examples of every language do what they say, and the demo's arithmetic would notice if two led at once.
 
-Run by `make test-examples`, with an etcd at ETCD_ENDPOINTS, its etcdctl in ETCDCTL and the programs in TENURE_EXAMPLES.
+Run by `make test-examples`, with an etcd at ETCD_ENDPOINTS, its etcdctl in ETCDCTL and the programs in TENURE_EXAMPLES, in
+a folder for each language.
 """
 
 import os
 import pathlib
+import queue
 import random
 import re
 import select
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from typing import ClassVar
 
@@ -23,6 +26,7 @@ sys.path.insert(0, str(DEMO.parent))
 from demo import Claim, Term, overlap_ns, verdict
 
 PROGRAMS = pathlib.Path(os.environ["TENURE_EXAMPLES"])
+LANGUAGES = ("c", "cpp", "rust")
 OK = r"demo: ok, (\d+) leaders, hand-over [\d.]+ ms, take-over after kill [\d.]+ s, overlap 0 ms"
 
 
@@ -92,6 +96,39 @@ class Verdict(unittest.TestCase):
         self.assert_fails(terms, claims(("a", 5, 10, 20), ("b", 2, 22, 30)), "token 2 of b follows token 5 of a")
 
 
+class Program:
+    """A program that goes on, and the lines that it prints."""
+
+    def __init__(self, *command: str) -> None:
+        self.process = subprocess.Popen(
+            [str(PROGRAMS / command[0]), *command[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip("\n"))
+
+    def next_line(self) -> str:
+        return self.lines.get(timeout=30)
+
+    def order(self, command: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+
+
 class Programs(unittest.TestCase):
     def run_program(self, *command: str, status: int = 0) -> "list[str]":
         ended = subprocess.run(
@@ -105,33 +142,94 @@ class Programs(unittest.TestCase):
         self.assertEqual(ended.returncode, status, ended.stdout)
         return ended.stdout.splitlines()
 
-    def test_the_readme_leads(self) -> None:
-        lines = self.run_program("readme")
-        self.assertEqual(
-            [re.sub("token [1-9][0-9]*", "token T", line) for line in lines],
-            [f"step {step} as leader, token T" for step in range(3)],
-        )
+    def start(self, *command: str) -> "Program":
+        """A program that goes on; ended with the test."""
+        program = Program(*command)
+        self.addCleanup(program.end)
+        return program
 
     def test_a_worker_elects_itself_without_a_server(self) -> None:
-        lines = self.run_program("worker", "--endpoints", "memory://trial", "--for", "1")
-        states = [found(r"state=(\w+)", line)[1] for line in lines if line.startswith("event ")]
-        self.assertEqual(states, ["FOLLOWER", "LEADER", "CLOSED"])
-        begun, ended = (
-            found(r"^claim start_ns=(\d+) end_ns=(\d+) token=(\d+)$", line).groups()
-            for line in lines
-            if line.startswith("claim ")
-        )
-        self.assertEqual((begun[0], begun[2]), (ended[0], ended[2]))
-        self.assertGreater(int(ended[1]) - int(ended[0]), 500_000_000)
+        for language in LANGUAGES:
+            with self.subTest(language):
+                lines = self.run_program(f"{language}/worker", "--endpoints", "memory://trial", "--for", "1")
+                states = [found(r"state=(\w+)", line)[1] for line in lines if line.startswith("event ")]
+                self.assertEqual(states, ["FOLLOWER", "LEADER", "CLOSED"])
+                begun, ended = (
+                    found(r"^claim start_ns=(\d+) end_ns=(\d+) token=(\d+)$", line).groups()
+                    for line in lines
+                    if line.startswith("claim ")
+                )
+                self.assertEqual((begun[0], begun[2]), (ended[0], ended[2]))
+                self.assertGreater(int(ended[1]) - int(ended[0]), 500_000_000)
 
     def test_a_worker_names_the_option_that_is_wrong(self) -> None:
-        self.run_program("worker", "--ttl", "1s", status=1)
-        self.run_program("worker", "--option", "tll=5s", status=1)
-        self.run_program("worker", "--for", "never", status=1)
+        for language in LANGUAGES:
+            with self.subTest(language):
+                self.run_program(f"{language}/worker", "--ttl", "1s", status=1)
+                self.run_program(f"{language}/worker", "--option", "tll=5s", status=1)
+                self.run_program(f"{language}/worker", "--for", "never", status=1)
+
+    def test_workers_of_all_languages_print_the_same(self) -> None:
+        """What they print, but for times and tokens, when they get the same commands."""
+        said = {language: self.conversation(language) for language in LANGUAGES}
+        for language in LANGUAGES:
+            self.assertEqual(said[language], said["c"], language)
+
+    def conversation(self, language: str) -> "list[str]":
+        worker = self.start(
+            f"{language}/worker", "--endpoints", f"memory://{language}", "--value", "a \x01b", "--ttl", "5s"
+        )
+        lines: list[str] = []
+
+        def hear(*wanted: str) -> None:
+            """Reads until each of these was seen. They come from several threads, so in any order."""
+            missing = list(wanted)
+            while missing:
+                line = worker.next_line()
+                missing = [part for part in missing if part not in line]
+                lines.append(re.sub(r"(_ns|token)=[1-9][0-9]*", r"\1=N", line))
+
+        hear("state=LEADER", "claim ")
+        for command, answers in (
+            ("candidates", ["candidates time_ns="]),
+            ("nonsense", []),
+            ("resign", ["resign ", "state=CLOSED", "claim "]),
+            ("campaign", ["campaign ", "state=LEADER", "claim "]),
+            ("quit", ["state=CLOSED", "claim "]),
+        ):
+            worker.order(command)
+            hear(*answers)
+        self.assertEqual(worker.process.wait(30), 0)
+        return sorted(lines)
+
+    def test_an_observer_tells_who_leads(self) -> None:
+        endpoints = os.environ["ETCD_ENDPOINTS"]
+        for language in LANGUAGES:
+            with self.subTest(language):
+                observer = self.start(f"{language}/observer", endpoints, "seen", language)
+                self.assertEqual(observer.next_line(), "nobody leads")
+                settings = ("--endpoints", endpoints, "--service", "seen", "--election", language)
+                worker = self.start(f"{language}/worker", *settings, "--value", "al\tpha")
+                self.assertRegex(observer.next_line(), "^al pha leads, token [1-9][0-9]*$")
+                worker.process.terminate()
+                self.assertEqual(worker.process.wait(30), 0)
+                self.assertEqual(observer.next_line(), "nobody leads")
+                observer.process.terminate()
+                self.assertEqual(observer.next_line(), "closed")
+                self.assertEqual(observer.process.wait(30), 0)
+
+    def test_an_observer_waits_for_etcd(self) -> None:
+        for language in LANGUAGES:
+            with self.subTest(language):
+                # Nobody listens at port 1.
+                lines = self.run_program(f"{language}/observer", "http://127.0.0.1:1", "nowhere", "e", "1")
+                self.assertEqual(lines[-1], "closed")
+                for line in lines[:-1]:
+                    self.assertRegex(line, "^nobody leads, as far as known: .")
 
     def test_epoll_leads_both_shards(self) -> None:
         for endpoints in ("memory://trial", os.environ["ETCD_ENDPOINTS"]):
-            lines = self.run_program("epoll", endpoints, "1")
+            lines = self.run_program("c/epoll", endpoints, "1")
             for shard in ("red", "blue"):
                 of_shard = [line for line in lines if line.startswith(shard)]
                 self.assertEqual(of_shard[0], f"{shard}: following")
@@ -139,20 +237,22 @@ class Programs(unittest.TestCase):
                 self.assertRegex(of_shard[2], f"^{shard}: closed after [1-9][0-9]* jobs$")
 
     def test_a_late_write_is_fenced_off(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            ledger = pathlib.Path(folder, "ledger")
-            lines = self.run_program("fencing", os.environ["ETCD_ENDPOINTS"], str(ledger))
-            self.assertRegex(lines[-1], r"^first: refused, token \d+ is older than \d+$")
-            highest, *rows = ledger.read_text().splitlines()
-            tokens = [int(row.split()[0]) for row in rows]
-            self.assertEqual(
-                [row.split(maxsplit=1)[1] for row in rows], ["the first leader was here", "the second leader was here"]
-            )
-            self.assertEqual((sorted(tokens), tokens[-1]), (tokens, int(highest)))
+        for language in LANGUAGES:
+            with self.subTest(language), tempfile.TemporaryDirectory() as folder:
+                ledger = pathlib.Path(folder, "ledger")
+                lines = self.run_program(f"{language}/fencing", os.environ["ETCD_ENDPOINTS"], str(ledger))
+                self.assertRegex(lines[-1], r"^first: refused, token \d+ is older than \d+$")
+                highest, *rows = ledger.read_text().splitlines()
+                tokens = [int(row.split()[0]) for row in rows]
+                self.assertEqual(
+                    [row.split(maxsplit=1)[1] for row in rows],
+                    ["the first leader was here", "the second leader was here"],
+                )
+                self.assertEqual((sorted(tokens), tokens[-1]), (tokens, int(highest)))
 
 
 class TheDemo(unittest.TestCase):
-    def start(self, worker: "pathlib.Path" = PROGRAMS / "worker") -> "subprocess.Popen[str]":
+    def start(self, worker: "pathlib.Path" = PROGRAMS / "c/worker") -> "subprocess.Popen[str]":
         command = [sys.executable, str(DEMO), "--worker", str(worker), "--etcdctl", os.environ["ETCDCTL"]]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -162,6 +262,18 @@ class TheDemo(unittest.TestCase):
         self.assertRegex(lines[-1], f"^{OK}$", "\n".join(lines))
         self.assertEqual(demo.returncode, 0)
         self.assertGreaterEqual(int(found(OK, lines[-1])[1]), 6)
+
+    def test_workers_of_three_languages_can_play_it(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            worker = pathlib.Path(folder, "worker")
+            worker.write_text(
+                "#!/bin/sh\n"
+                'case "$*" in *"--value beta"*) language=cpp ;; *"--value gamma"*) language=rust ;; *) language=c ;; esac\n'
+                f'exec "{PROGRAMS}/$language/worker" "$@"\n'
+            )
+            worker.chmod(0o755)
+            lines = self.start(worker).communicate(timeout=60)[0].splitlines()
+        self.assertRegex(lines[-1], f"^{OK}$", "\n".join(lines))
 
     def test_a_missing_leader_is_a_failure(self) -> None:
         demo = self.start(pathlib.Path("/bin/true"))

@@ -6,6 +6,7 @@ Run by `make test-install`, which names the libraries' folder in INSTALLED. Ever
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -81,18 +82,26 @@ class Case(unittest.TestCase):
     def check_pkg_config(self, prefix: pathlib.Path, lib: str = "lib") -> None:
         where = {"PKG_CONFIG_LIBDIR": str(prefix / lib / "pkgconfig")}
         self.assertEqual(run("pkg-config", "--modversion", "tenure", env=where).strip(), VERSION)
-        for language, compiler in COMPILERS.items():
+
+        def build(language: str) -> None:
+            consumer = self.folder / f"{language}.o"
+            flags = shlex.split(run("pkg-config", "--cflags", "tenure", env=where))
+            run(*COMPILERS[language], *WARNINGS, *flags, "-c", "-o", consumer, HERE / f"consumer.{language}")
             for package in ("tenure", "tenure-static"):
-                flags = shlex.split(run("pkg-config", "--cflags", "--libs", package, env=where))
-                program = self.folder / f"{language}-{package}"
-                run(*compiler, *WARNINGS, "-o", program, HERE / f"consumer.{language}", *flags)
-                self.check_program(program, prefix / lib, shared=package == "tenure")
+                flags = shlex.split(run("pkg-config", "--libs", package, env=where))
+                run(*COMPILERS[language], "-pthread", "-o", self.folder / f"{language}-{package}", consumer, *flags)
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(build, COMPILERS))
+        for language in COMPILERS:
+            for package in ("tenure", "tenure-static"):
+                self.check_program(self.folder / f"{language}-{package}", prefix / lib, shared=package == "tenure")
 
     def check_cmake(self, prefix: pathlib.Path, lib: str = "lib") -> None:
         build = self.folder / "build"
         run("cmake", "-S", HERE, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}", "-DWANTED=0.1",
             f"-DCMAKE_LIBRARY_ARCHITECTURE={multiarch()}")  # fmt: skip
-        run("cmake", "--build", build)
+        run("cmake", "--build", build, "--parallel", "2")
         for language in COMPILERS:
             self.check_program(build / f"{language}-shared", prefix / lib, shared=True)
             self.check_program(build / f"{language}-static", prefix / lib, shared=False)
@@ -124,7 +133,7 @@ class Install(Case):
 
     def test_a_prefix_is_used_moved_and_used_again(self) -> None:
         prefix = self.prefix()
-        self.check_consumers(prefix)
+        self.check_pkg_config(prefix)
         moved = self.folder / "moved to here"
         prefix.rename(moved)
         self.check_consumers(moved)
