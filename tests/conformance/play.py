@@ -453,9 +453,10 @@ class Run:
             noted["value"] = shown(event["value"].encode("latin-1"))
             noted["deadline"] = bool(event["deadline_ns"])
         else:
-            noted.update({"connected": event["connected"], "closed": event["closed"]})
-            # The last event's is the last one known.
+            noted["closed"] = event["closed"]
+            # With the last event they are the last ones known.
             if not event["closed"]:
+                noted["connected"] = event["connected"]
                 noted["leader"] = event["leader"] and self.candidate(event["leader"])
             # Newer ones take the place of unread ones.
             del noted["sequence"]
