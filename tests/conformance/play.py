@@ -27,7 +27,20 @@ SERVICE_CALLS = {"campaign", "observe", "leader", "candidates"}
 # What is misspelt would check nothing.
 SCENARIO_KEYS = {"name", "services", "on", "server", "needs", "steps"}
 STEP_KEYS = {"do", "on", "new", "process", "election", "options", "value", "timeout_ms", "inside", "calls", "tag"}
-STEP_KEYS |= {"fails", "says", "gives", "eventually", "await", "see", "ignore", "make", "key", "place", "ttl_s"}
+STEP_KEYS |= {
+    "fails",
+    "says",
+    "gives",
+    "eventually",
+    "await",
+    "see",
+    "ignore",
+    "make",
+    "key",
+    "place",
+    "ttl_s",
+    "at_least_ms",
+}
 
 
 def documented() -> dict[str, bool]:
@@ -269,8 +282,12 @@ class Run:
         if "tag" in step:
             driver.send({**request, "beside": True})
             return
+        start = time.monotonic()
         driver.send(request)
         answer = await driver.answers[request["id"]]
+        took_ms = (time.monotonic() - start) * 1000
+        if took_ms < step.get("at_least_ms", 0):
+            raise Failure(f"answered after {took_ms:.0f} ms")
         while step.get("eventually") and not self.is_as_expected(step, answer):
             # Nothing tells that a candidate has its place in the queue.
             await asyncio.sleep(0.005)
