@@ -280,8 +280,8 @@ $(PYTHON)/ruff: tests/tools/python.txt
 $(TOOLS)/peer: $(wildcard tests/peer/*.go) tests/peer/go.mod
 	cd tests/peer && go build -buildvcs=false -o $@ .
 
-# Conformance: the same scenarios by a driver for each language. ONLY: those with this text in the name; PLAY: further
-# arguments. A language is a line in CONFORMANCE_DRIVERS and what builds its driver.
+## make test-conformance ONLY=text: the scenarios with this text in the name, in every language; all without ONLY
+# PLAY has further arguments. A language is a line in CONFORMANCE_DRIVERS and what builds its driver.
 TEST_PARTS += test-conformance
 DRIVERS := tests/conformance/drivers
 CONFORMANCE := $(TARGET)/conformance

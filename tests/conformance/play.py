@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import stage
 from stage import Etcd, Failure, Rival
@@ -245,6 +245,7 @@ class Run:
         for handle, driver in self.owners.items():
             while driver.events[handle] and handle not in self.ignored:
                 event = driver.events[handle].popleft()
+                self.histories[handle].append(event)
                 # Others may have closed first, which an observer may see or not.
                 if event["event"] == "status" or event["closed"]:
                     self.note_event(handle, event)
@@ -288,7 +289,7 @@ class Run:
         took_ms = (time.monotonic() - start) * 1000
         if took_ms < step.get("at_least_ms", 0):
             raise Failure(f"answered after {took_ms:.0f} ms")
-        while step.get("eventually") and not self.is_as_expected(step, answer):
+        while step.get("eventually") and not self.holds(self.check_answer, step, answer):
             # Nothing tells that a candidate has its place in the queue.
             await asyncio.sleep(0.005)
             request = self.request(step, driver)
@@ -353,25 +354,27 @@ class Run:
             self.transcript.append({"rival": handle, "says": line})
             return
         wanted = dict(fields or {})
-        said = await self.owners[handle].event(handle)
         # An observer tells a state: how often on the way to another one may differ.
         eventually = wanted.pop("eventually", expected == "closed")
-        while eventually and not self.is_seen(handle, said, expected, wanted):
+        said = await self.owners[handle].event(handle)
+        while eventually and not self.holds(self.check_event, said, handle, expected, wanted):
             said = await self.owners[handle].event(handle)
-        self.check_event(self.note_event(handle, said), handle, expected, wanted)
+        self.histories[handle].append(said)
+        self.check_event(said, handle, expected, wanted)
 
-    def is_seen(self, handle: str, said: Json, expected: Any, wanted: Json) -> bool:
-        transcript, ranks = len(self.transcript), len(self.ranks)
+    def holds(self, check: Callable[..., None], *arguments: Any) -> bool:
+        """Whether a check would pass; it leaves nothing in the transcript."""
+        lines, ranks = len(self.transcript), len(self.ranks)
         try:
-            self.check_event(self.note_event(handle, said), handle, expected, dict(wanted))
+            check(*arguments)
             return True
         except Failure:
             return False
         finally:
-            self.histories[handle].pop()
-            del self.transcript[transcript:], self.ranks[ranks:]
+            del self.transcript[lines:], self.ranks[ranks:]
 
-    def check_event(self, event: Json, handle: str, expected: Any, wanted: Json) -> None:
+    def check_event(self, said: Json, handle: str, expected: Any, fields: Json) -> None:
+        event, wanted = self.note_event(handle, said), dict(fields)
         if event["event"] == "status":
             wanted["state"] = expected
         elif expected == "closed":
@@ -404,16 +407,6 @@ class Run:
         if (rank == 0) != (token == 0):
             raise Failure(f"{what}: expected token {rank}, got {token}")
         self.ranks.append((rank, token))
-
-    def is_as_expected(self, step: Json, answer: Json) -> bool:
-        transcript, ranks = len(self.transcript), len(self.ranks)
-        try:
-            self.check_answer(step, answer)
-            return True
-        except Failure:
-            return False
-        finally:
-            del self.transcript[transcript:], self.ranks[ranks:]
 
     def check_answer(self, step: Json, answer: Json) -> None:
         call = step["do"]
@@ -460,7 +453,6 @@ class Run:
 
     def note_event(self, handle: str, event: Json) -> Json:
         """An event for the transcript: without what is different each time."""
-        self.histories[handle].append(event)
         noted: Json = {"event": event["event"], "on": handle}
         for key in ("sequence", "election", "reason", "cluster"):
             noted[key] = event[key]

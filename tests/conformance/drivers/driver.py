@@ -92,7 +92,8 @@ class Listener:
             for event in events:
                 tell(event)
 
-        threading.Thread(target=work).start()
+        # Not a daemon as the thread of callbacks is, which may be the one that starts it: all is read to the end.
+        threading.Thread(target=work, daemon=False).start()
 
 
 def do_open(request: Json) -> None:
@@ -195,7 +196,7 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if request.get("beside"):
-            threading.Thread(target=perform, args=(request,)).start()
+            threading.Thread(target=perform, args=(request,), daemon=False).start()
         else:
             perform(request)
 
