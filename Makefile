@@ -105,7 +105,8 @@ header: | packages
 
 ## make demo: an election, start to end, on an etcd of its own
 demo: $(TARGET)/examples/release/worker $(MAIN_ETCD)
-	tests/tools/with_etcd.py $(MAIN_ETCD) examples/demo.py --worker $< --etcdctl $(MAIN_ETCDCTL)
+	tests/tools/with_etcd.py $(MAIN_ETCD) examples/demo.py $(foreach who,alpha beta gamma,--worker $(who)=$<) \
+		--etcdctl $(MAIN_ETCDCTL)
 
 ## make examples: the programs of examples/c, in target/examples/release
 examples: $(patsubst examples/c/%.c,$(TARGET)/examples/release/%,$(EXAMPLES))

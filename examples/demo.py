@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """An election from start to end: three workers and a stranger on an etcd.
 
-The leader resigns, is killed, is frozen, and gives way to a candidate of another make (etcdctl, which is Go). In the
-end the demo adds up what every process believed while it ran: at no instant may two have led.
+The workers may be of any language: what they take and print is told in examples/c/worker.c. Each leader resigns, each
+is killed, one is frozen, and all give way to a candidate of another make (etcdctl). In the end the demo adds up what
+every process believed while it ran: at no instant may two have led.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import statistics
@@ -23,9 +25,7 @@ from typing import Callable, NamedTuple, TypeVar
 TTL_S = 2
 SERVICE, ELECTION = "demo", "billing"
 KEYS = f"_ld/{SERVICE}/{ELECTION}"
-NAMES = ("alpha", "beta", "gamma")
 STRANGER = "etcdctl"
-HAND_OVERS = 3
 MS, SECOND = 1_000_000, 1_000_000_000
 T = TypeVar("T")
 C = TypeVar("C", bound="Child")
@@ -50,6 +50,14 @@ class Term(NamedTuple):
     who: str
     token: int
     time_ns: int
+
+
+class Row(NamedTuple):
+    """A term in the table of all terms."""
+
+    term: Term
+    claim: Claim
+    ended_by: str
 
 
 def overlap_ns(claims: Iterable[Claim]) -> int:
@@ -98,6 +106,28 @@ def verdict(terms: list[Term], claims: list[Claim], hand_over_ms: float, take_ov
         f"demo: ok, {len(terms)} leaders, hand-over {hand_over_ms:.2f} ms, "
         f"take-over after kill {take_over_s:.2f} s, overlap 0 ms"
     ), 0
+
+
+def table(rows: list[Row], start_ns: int) -> list[str]:
+    """The terms in their order, each with the time until its successor was elected."""
+    cells = [("at", "leader", "token", "led for", "until it", "next after")]
+    for row, successor in zip(rows, [*rows[1:], None]):
+        gap = duration(successor.term.time_ns - row.claim.end_ns) if successor else ""
+        led = duration(row.claim.end_ns - row.claim.start_ns)
+        at = f"{(row.term.time_ns - start_ns) / SECOND:.2f} s"
+        cells.append((at, row.term.who, str(row.term.token), led, row.ended_by, gap))
+    widths = [max(len(cell) for cell in column) for column in zip(*cells)]
+    to_the_left = (False, True, False, False, True, False)
+    return [
+        "  ".join(
+            cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(line, widths, to_the_left)
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def duration(ns: int) -> str:
+    return f"{ns / SECOND:.2f} s " if ns >= SECOND else f"{ns / MS:.2f} ms"
 
 
 def now_ns() -> int:
@@ -182,13 +212,13 @@ def first_line_ns(child: Child) -> int | None:
 
 
 class Worker(Child):
-    """A process of examples/c/worker.c."""
+    """A process of one of the example workers."""
 
     def __init__(self, demo: Demo, who: str, number: int) -> None:
         self.demo = demo
         self.said: list[dict[str, str]] = []
         self.claims_path = os.path.join(demo.folder, f"claims-{number}-{who}")
-        command = [demo.worker_program, "--endpoints", demo.endpoint, "--service", SERVICE]
+        command = [*demo.commands[who], "--endpoints", demo.endpoint, "--service", SERVICE]
         command += ["--election", ELECTION, "--value", who, "--ttl", f"{TTL_S}s", "--claims", self.claims_path]
         super().__init__(demo.news, who, command)
 
@@ -249,58 +279,75 @@ class Worker(Child):
 class Demo:
     """The stage and the acts."""
 
-    def __init__(self, endpoint: str, worker_program: str, etcdctl_program: str, folder: str) -> None:
+    def __init__(self, endpoint: str, commands: dict[str, list[str]], etcdctl_program: str, folder: str) -> None:
         self.endpoint, self.folder = endpoint, folder
-        self.worker_program, self.etcdctl_program = worker_program, etcdctl_program
+        self.commands, self.etcdctl_program = commands, etcdctl_program
         self.news = News()
         self.children: list[Child] = []
         self.terms: list[Term] = []
+        self.ends: dict[int, str] = {}
         self.started = 0
+        self.started_ns = now_ns()
         self.workers: dict[str, Worker] = {}
         self.stranger_claims: list[Claim] = []
 
     def run(self) -> tuple[str, int]:
         self.open_the_stage()
-        hand_overs = [self.resign() for _ in range(HAND_OVERS)]
-        take_over_s = self.kill_the_leader()
+        hand_overs = [self.resign() for _ in self.commands]
+        take_overs = [self.kill_the_leader() for _ in self.commands]
         self.freeze_the_leader()
         self.let_a_stranger_in()
         claims = self.end_all()
-        return verdict(self.terms, claims, statistics.median(hand_overs) / MS, take_over_s)
+        line, status = verdict(self.terms, claims, statistics.median(hand_overs) / MS, max(take_overs))
+        if status == 0:
+            self.show(claims)
+        return line, status
+
+    def show(self, claims: list[Claim]) -> None:
+        """All terms at a glance."""
+        of_token = {claim.token: claim for claim in claims}
+        rows = [Row(term, of_token[term.token], self.ends[term.token]) for term in self.terms]
+        tell("\n" + "\n".join(table(rows, self.started_ns)) + "\n")
 
     # The acts.
 
     def open_the_stage(self) -> None:
         version = subprocess.run(self.etcdctl("version"), capture_output=True, text=True, check=True).stdout
         tell(f"etcd at {self.endpoint}, {version.splitlines()[0]}")
-        for place, who in enumerate(NAMES, start=1):
+        for place, who in enumerate(self.commands, start=1):
             self.start(who)
             self.wait_for_queue(place)
         leader = self.next_leader(0)
-        tell(f"{', '.join(NAMES)} stand for election (ttl {TTL_S} s)")
+        tell(f"{', '.join(self.commands)} stand for election (ttl {TTL_S} s)")
         tell(f"  {leader.who} leads with token {leader.token}")
 
     def resign(self) -> int:
         """The leader resigns and joins the queue's end again; how long the hand-over took, in ns."""
         former, heir = self.queue()[:2]
-        count = len(self.terms)
-        said = self.obeyed(former, "resign")
-        leader = self.next_leader(count, heir)
+        said, leader = self.hand_over(former, heir)
         took_ns = leader.time_ns - int(said["start_ns"])
         tell(f"{former} resigns\n  {leader.who} leads with token {leader.token} after {took_ns / MS:.2f} ms")
         self.stand_again(former)
         return took_ns
 
+    def hand_over(self, former: str, heir: str) -> tuple[dict[str, str], Term]:
+        """The leader resigns, and a worker follows it."""
+        count = len(self.terms)
+        self.ends_by("resigned")
+        said = self.obeyed(former, "resign")
+        return said, self.next_leader(count, heir)
+
     def kill_the_leader(self) -> float:
         former, heir = self.queue()[:2]
         count, killed_ns = len(self.terms), now_ns()
+        self.ends_by("was killed (kill -9)")
         self.workers[former].end(signal.SIGKILL)
         tell(f"{former} is killed with kill -9")
         leader = self.next_leader(count, heir)
         took_s = (leader.time_ns - killed_ns) / SECOND
         tell(f"  {leader.who} leads with token {leader.token} after {took_s:.2f} s")
         self.start(former)
-        self.wait_for_queue(len(NAMES))
+        self.wait_for_queue(len(self.commands))
         tell(f"  {former} is back, at the end of the queue")
         return took_s
 
@@ -309,28 +356,29 @@ class Demo:
         former, heir = self.queue()[:2]
         frozen, count, frozen_ns = self.workers[former], len(self.terms), now_ns()
         said = len(frozen.said)
+        self.ends_by("was frozen (kill -STOP)")
         frozen.process.send_signal(signal.SIGSTOP)
         tell(f"{former} is frozen with kill -STOP")
         leader = self.next_leader(count, heir)
         tell(f"  {leader.who} leads with token {leader.token} after {(leader.time_ns - frozen_ns) / SECOND:.2f} s")
         frozen.process.send_signal(signal.SIGCONT)
         lost = frozen.wait_for(said, "event", state="ERROR")
-        self.wait_for_queue(len(NAMES))
+        self.wait_for_queue(len(self.commands))
         tell(f"  {former} wakes up, finds out ({lost['reason']}), and joins again")
 
     def let_a_stranger_in(self) -> None:
         """A candidate of Go's concurrency package waits for its turn, leads, and gives way, like everybody else."""
         stranger = self.keep(Child(self.news, STRANGER, self.etcdctl("elect", KEYS, STRANGER)))
-        self.wait_for_queue(len(NAMES) + 1)
+        self.wait_for_queue(len(self.commands) + 1)
         tell(f"a stranger, `{STRANGER} elect`, joins the queue: {', '.join(self.queue())}")
-        while self.queue()[0] != STRANGER:
-            former, heir = self.queue()[:2]
-            count = len(self.terms)
-            self.obeyed(former, "resign")
-            if heir != STRANGER:
-                leader = self.next_leader(count, heir)
-                tell(f"  {former} resigns, {leader.who} leads with token {leader.token}")
-                self.stand_again(former)
+        while (queue := self.queue())[1] != STRANGER:
+            former, heir = queue[:2]
+            _, leader = self.hand_over(former, heir)
+            tell(f"  {former} resigns, {leader.who} leads with token {leader.token}")
+            self.stand_again(former)
+        former = queue[0]
+        self.ends_by("resigned")
+        self.obeyed(former, "resign")
         # It prints its key and value when, by its own lights, it leads.
         elected_ns = self.news.wait(lambda: first_line_ns(stranger), f"{STRANGER} leads")
         token = self.candidates()[0][1]
@@ -338,6 +386,7 @@ class Demo:
         tell(f"  {former} resigns, {STRANGER} leads with token {token}")
         self.stand_again(former)
         heir, count, end_ns = self.queue()[1], len(self.terms), now_ns()
+        self.ends_by("was told to go (SIGINT)")
         status = stranger.end(signal.SIGINT)
         self.stranger_claims.append(Claim(STRANGER, token, elected_ns, end_ns))
         if status != 0:
@@ -348,6 +397,7 @@ class Demo:
 
     def end_all(self) -> list[Claim]:
         """Ends the workers, the leader last, and looks what they believed."""
+        self.ends_by("was told to go (SIGTERM)")
         for who in reversed(self.queue()):
             status = self.workers[who].end(signal.SIGTERM)
             if status != 0:
@@ -377,6 +427,10 @@ class Demo:
     def start(self, who: str) -> None:
         self.started += 1
         self.workers[who] = self.keep(Worker(self, who, self.started))
+
+    def ends_by(self, what: str) -> None:
+        """Notes why the latest term ends."""
+        self.ends[self.terms[-1].token] = what
 
     def stand_again(self, who: str) -> None:
         """Back into the queue after resigning, at its end."""
@@ -433,12 +487,15 @@ class Demo:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--worker", required=True, help="the program made of examples/c/worker.c")
+    parser.add_argument("--worker", required=True, action="append", metavar="NAME=COMMAND", help="one of the workers")
     parser.add_argument("--etcdctl", default="etcdctl", help="etcd's own client, as the candidate of another make")
     parser.add_argument("--endpoint", default=os.environ.get("ETCD_ENDPOINTS"), help="an etcd to run on, http://…")
     arguments = parser.parse_args()
     if not arguments.endpoint:
         parser.error("set --endpoint, or the variable ETCD_ENDPOINTS")
+    commands = {name: shlex.split(command) for name, _, command in (w.partition("=") for w in arguments.worker)}
+    if len(commands) < 2 or not all(commands.values()):
+        parser.error("set --worker NAME=COMMAND at least twice, with different names")
     etcdctl = shutil.which(arguments.etcdctl)
     if not etcdctl:
         parser.error(f"no program {arguments.etcdctl}")
@@ -446,7 +503,7 @@ def main() -> int:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
 
     folder = tempfile.mkdtemp(prefix="tenure-demo-")
-    demo = Demo(arguments.endpoint, os.path.abspath(arguments.worker), etcdctl, folder)
+    demo = Demo(arguments.endpoint, commands, etcdctl, folder)
     try:
         line, status = demo.run()
     except (Failed, OSError, subprocess.SubprocessError) as failure:

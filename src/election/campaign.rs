@@ -512,7 +512,11 @@ impl Core {
                 campaign.session = None;
                 self.key_gone(id);
             }
-            Some(After::Close) => self.wait_for_session_end(id),
+            Some(After::Close) => {
+                // A revision of the former store: no observer of this one waits for it.
+                campaign.token = 0;
+                self.wait_for_session_end(id);
+            }
             None => self.session_lost(id, &Error::new(Code::ClusterChanged, what)),
         }
     }

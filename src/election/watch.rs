@@ -360,19 +360,8 @@ impl Core {
 
     /// What the mirrors say is only the last state known until the stream is open and lists are read again.
     pub(super) fn restart_watch(&mut self, code: Code, reason: &str) {
-        if let Some(stream) = self.watch.stream.take() {
-            self.emit(Output::CloseWatch { stream });
-        }
-        self.timers.clear(Timer::Heartbeat);
-        self.watch.ids.clear();
-        if self.watch.is_wide() {
-            self.watch.wide = Wide::No;
-        }
-        self.elections.values_mut().for_each(Election::unwatch);
+        self.close_watch();
         self.watch.pending = self.unwatched();
-        self.watch.unlisted.clear();
-        self.watch.wide_unlisted = false;
-        self.watch.wide_listing = None;
         if self.elections.is_empty() {
             return;
         }
@@ -382,6 +371,7 @@ impl Core {
         self.timers.set(Timer::WatchOpen, self.now + pause);
     }
 
+    /// Nothing that is still under way for the watch and the lists counts any more.
     pub(super) fn close_watch(&mut self) {
         if let Some(stream) = self.watch.stream.take() {
             self.emit(Output::CloseWatch { stream });
@@ -389,6 +379,15 @@ impl Core {
         for timer in [Timer::Heartbeat, Timer::WatchOpen, Timer::Lists] {
             self.timers.clear(timer);
         }
+        self.watch.ids.clear();
+        if self.watch.is_wide() {
+            self.watch.wide = Wide::No;
+        }
+        self.elections.values_mut().for_each(Election::unwatch);
+        self.watch.pending.clear();
+        self.watch.unlisted.clear();
+        self.watch.wide_unlisted = false;
+        self.watch.wide_listing = None;
     }
 
     /// A stream that is silent although it was asked is dead, whatever TCP says.

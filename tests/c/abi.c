@@ -169,7 +169,7 @@ static void a_child_owns_nothing_of_its_parent(void) {
 static atomic_bool stop;
 
 static void *keep_busy(void *unused) {
-    while (!atomic_load(&stop)) {
+    for (; !atomic_load(&stop); let_fork()) {
         tenure_options *options = new_options();
         FAILS(TENURE_UNKNOWN_OPTION, "`x`", tenure_options_set(options, "x", "5s", &err));
         tenure_options_free(options);

@@ -244,10 +244,10 @@ static void a_callback_may_fork(const char *endpoints, bool is_shared) {
 
 static atomic_bool stop;
 
-/* A thread of the parent that is somewhere in the library at every moment. */
+/* A thread of the parent that is somewhere in the library at every moment, but for what fork_safely says. */
 static void *keep_calling(void *argument) {
     struct inherited *of = argument;
-    while (!atomic_load(&stop)) {
+    for (; !atomic_load(&stop); let_fork()) {
         struct recorder recorder = RECORDER;
         tenure_candidate *leader = NULL;
         tenure_observer *observer = NULL;

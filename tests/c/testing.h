@@ -7,6 +7,8 @@
 
 #include <tenure.h>
 
+#include <dirent.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -124,9 +126,60 @@ static inline void check_error(const char *file, int line, tenure_code answer, t
     }
 }
 
+/* The address sanitizer's own locks don't survive every fork (LLVM 22): one that a thread of the parent is just trying to
+ * get, to start or to allocate, wakes nobody any more in the child, and threads there wait for it for ever. So under the
+ * sanitizer a child is made while all other threads sleep, and those that never do so by themselves stand still for it. */
+#ifdef __SANITIZE_ADDRESS__
+static atomic_bool standing_still;
+
+/* How many threads are running or about to, the one that asks included. */
+static inline int threads_awake(void) {
+    DIR *threads = opendir("/proc/self/task");
+    struct dirent *thread;
+    int awake = 0;
+    CHECK(threads != NULL);
+    while ((thread = readdir(threads)) != NULL) {
+        char path[sizeof "/proc/self/task//stat" + sizeof thread->d_name];
+        char state;
+        snprintf(path, sizeof path, "/proc/self/task/%s/stat", thread->d_name);
+        FILE *stat = *thread->d_name == '.' ? NULL : fopen(path, "r");
+        if (stat != NULL) {
+            awake += fscanf(stat, "%*d (%*[^)]) %c", &state) == 1 && (state == 'R' || state == 'D');
+            CHECK(fclose(stat) == 0);
+        }
+    }
+    CHECK(closedir(threads) == 0);
+    return awake;
+}
+
+/* What a thread that never sleeps does between its calls. */
+static inline void let_fork(void) {
+    while (atomic_load(&standing_still)) {
+        poll(NULL, 0, 1);
+    }
+}
+
+static inline pid_t fork_safely(void) {
+    atomic_store(&standing_still, true);
+    while (threads_awake() > 1) {
+        poll(NULL, 0, 1);
+    }
+    pid_t pid = fork();
+    atomic_store(&standing_still, false);
+    return pid;
+}
+#else
+static inline void let_fork(void) {
+}
+
+static inline pid_t fork_safely(void) {
+    return fork();
+}
+#endif
+
 /* Runs `child` in a child process, which must end with 0 well within a minute. */
 static inline void in_child(void (*child)(void *), void *argument) {
-    pid_t pid = fork();
+    pid_t pid = fork_safely();
     CHECK(pid >= 0);
     if (pid == 0) {
         is_child = true;

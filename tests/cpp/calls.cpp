@@ -505,6 +505,79 @@ TEST_P(calls, objects_that_were_moved_from_answer_with_errors)
     EXPECT_TRUE(moved_campaign.is_leader());
 }
 
+TEST_P(calls, objects_may_be_assigned_to_themselves)
+{
+    auto service = open(endpoints());
+    auto campaign = service.campaign(election());
+    campaign.wait_leader(in_time);
+    auto &same_service = service;
+    auto &same_campaign = campaign;
+    service = std::move(same_service);
+    campaign = std::move(same_campaign);
+    EXPECT_TRUE(campaign.is_leader());
+    EXPECT_TRUE(service.leader(election()));
+}
+
+// What a callback holds lives until the callback has returned, whatever it ends or replaces meanwhile.
+TEST_P(calls, objects_may_end_inside_their_own_callback)
+{
+    struct fixture {
+        recorder<tenure::status> statuses;
+        recorder<tenure::observation> observations;
+        std::optional<tenure::service> service;
+        std::optional<tenure::campaign> campaign;
+        std::optional<tenure::observer> observer;
+        std::mutex made; // the callbacks wait until both objects are there
+    } on;
+    std::unique_lock making(on.made);
+    on.service.emplace(open(endpoints()));
+    const std::string text(100, 't'); // long enough to be on the heap
+    on.campaign.emplace(on.service->campaign(election(), {}, [&on, text](const tenure::status &status) {
+        const std::lock_guard lock(on.made);
+        if (status.state == state::leader)
+            on.campaign.reset();
+        EXPECT_EQ(text, std::string(100, 't'));
+        on.statuses.add(status);
+    }));
+    on.observer.emplace(on.service->observe(election(), [&on, text](const tenure::observation &observation) {
+        const std::lock_guard lock(on.made);
+        on.observer.reset();
+        EXPECT_EQ(text, std::string(100, 't'));
+        on.observations.add(observation);
+    }));
+    making.unlock();
+    EXPECT_TRUE(on.statuses.saw_closed());
+    EXPECT_TRUE(on.observations.saw_closed());
+    on.service->close();
+}
+
+TEST(log_handlers, may_replace_themselves)
+{
+    std::promise<std::string> first, second;
+    // Nobody listens at port 1, which is worth lines again and again.
+    auto service = tenure::service::open({{"endpoints", "http://127.0.0.1:1"},
+                                          {"service", "s"},
+                                          {"open_offline", "true"},
+                                          {"dial_timeout", "100ms"},
+                                          {"call_timeout", "100ms"},
+                                          {"log_level", "debug"}});
+    const std::string text(100, 't'); // long enough to be on the heap
+    service.set_log_handler([&, text](const tenure::log_record &) {
+        service.set_log_handler([&second, is_told = false](const tenure::log_record &record) mutable {
+            if (!std::exchange(is_told, true))
+                second.set_value(record.message);
+        });
+        first.set_value(text);
+    });
+    auto campaign = service.campaign("e");
+    auto told = first.get_future();
+    ASSERT_EQ(told.wait_for(in_time), std::future_status::ready);
+    EXPECT_EQ(told.get(), text);
+    auto told_again = second.get_future();
+    ASSERT_EQ(told_again.wait_for(in_time), std::future_status::ready);
+    EXPECT_NE(told_again.get(), "");
+}
+
 TEST_P(calls, a_campaign_that_ends_withdraws)
 {
     recorder<tenure::status> seen;

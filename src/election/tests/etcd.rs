@@ -211,6 +211,11 @@ impl Etcd {
         lease == 0 || self.foreign.contains(&lease)
     }
 
+    /// Whether its time to live is over, noticed by the store or not.
+    pub(super) fn is_over(&self, lease: LeaseId, now: Nanos) -> bool {
+        self.leases.get(&lease).is_none_or(|lease| lease.ends <= now)
+    }
+
     /// By hand: a lease that lasts.
     pub(super) fn foreign_lease(&mut self, lease: LeaseId) {
         self.foreign.insert(lease);

@@ -509,6 +509,25 @@ fn another_cluster_is_told_and_nothing_of_the_former_is_kept() {
 }
 
 #[test]
+fn an_observer_does_not_wait_for_the_key_that_its_own_service_had_in_another_cluster() {
+    let mut world = World::new();
+    let a = world.service();
+    for _ in 0..9 {
+        let key = world.go_campaign("e");
+        world.go_resign(&key);
+    }
+    let leader = world.elect(a, "e");
+    world.always(a, What::Withdraw, Fate::Refuse(Failure::NoLeader));
+    let resigned = world.resign(leader);
+    let watcher = world.observe(a, "e");
+    world.replace_etcd(|etcd, _| etcd.rebuild());
+    world.run_until("the present cluster", |w| {
+        w.observations(watcher) > 0 && w.observed(watcher).connected && w.observed(watcher).cluster_id == 0xc2
+    });
+    assert_eq!(world.reply_of(resigned), None);
+}
+
+#[test]
 fn a_watch_that_is_not_permitted_is_a_flag_until_it_is() {
     for elections in [0, 40] {
         let mut world = World::new();

@@ -353,3 +353,23 @@ fn a_leader_on_the_shared_watch_hears_of_its_own_key_without_a_list() {
         assert_eq!(world.queue_length("e"), 0);
     }
 }
+
+#[test]
+fn a_list_under_way_when_the_service_is_closed_is_not_repeated() {
+    for elections in [1, 40] {
+        let mut world = World::new();
+        let a = world.service();
+        let heir = many(&mut world, a, 0..elections)[0];
+        world.expect_event(heir, State::Follower);
+        world.always(a, What::List, Fate::LoseRequest);
+        world.always(a, What::Revoke, Fate::LoseRequest);
+        world.break_stream(a);
+        let lists = world.count(What::List);
+        world.observe(a, "e00");
+        world.run_until("a list", |w| w.count(What::List) > lists);
+        let lists = world.count(What::List);
+        world.close(a);
+        world.run(2 * SECOND);
+        assert!(world.processes[0].is_up() && world.count(What::List) == lists);
+    }
+}

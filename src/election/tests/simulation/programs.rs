@@ -207,7 +207,10 @@ impl Simulation {
         }
         for key in self.keys.get(&candidate).into_iter().flatten() {
             let mut left = self.world.etcd.keys(key);
-            left.retain(|kv| !self.world.etcd.is_foreign(kv.lease));
+            // A store that is late to end a lease whose time is over can't be waited for.
+            left.retain(|kv| {
+                !self.world.etcd.is_foreign(kv.lease) && !self.world.etcd.is_over(kv.lease, self.world.now)
+            });
             assert!(left.is_empty(), "{candidate:?} has resigned, but there is {left:?}");
         }
     }

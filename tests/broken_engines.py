@@ -1,0 +1,288 @@
+#!/usr/bin/env python3
+"""Whether the simulation would find a broken engine: breaks it in one place after the other and lets it look.
+
+Each way to break it replaces a piece of the source by another, in a copy of the tree; a piece that isn't there exactly
+once ends the run, so the list can't go stale unseen. Prints one line for each, and at the end "N passed, N failed":
+a broken engine that passes SEEDS runs is a failure.
+
+    broken_engines.py FOLDER [NAME...]     FOLDER: for the copy; NAME: only these
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SEEDS = int(os.environ.get("SEEDS") or 2000)
+
+
+class Broken(NamedTuple):
+    """A bug, by what it does; `old` in src/election/`file` becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+BROKEN = (
+    Broken(
+        "the deadline counts from the answer's arrival",
+        "session.rs",
+        "self.deadline.max(sent + ttl - ttl / 100 - GUARD)",
+        "self.deadline.max(now + ttl - ttl / 100 - GUARD)",
+    ),
+    Broken(
+        "the deadline is where the lease may be over",
+        "session.rs",
+        "self.deadline.max(sent + ttl - ttl / 100 - GUARD)",
+        "self.deadline.max(sent + ttl + ttl / 50)",
+    ),
+    Broken(
+        "the deadline passes without a consequence",
+        "lease.rs",
+        "        self.lose_session(id, Code::SessionExpired, &message, true);",
+        "        self.log(Level::Warn, message);",
+    ),
+    Broken(
+        "a key of another's lease is taken for the own",
+        "campaign.rs",
+        "own.filter(|own| own.lease == lease)",
+        "own",
+    ),
+    Broken(
+        "who has created its key leads, whoever is first",
+        "campaign.rs",
+        "Some(first) if first.create_revision == token && first.key == key",
+        "Some(_) if created",
+    ),
+    Broken(
+        "the second in the queue leads too",
+        "mirror.rs",
+        ".then_some(at == 0)",
+        ".then_some(at <= 1)",
+    ),
+    Broken(
+        "the loss of the own key is not noticed",
+        "campaign.rs",
+        "            None => self.orphaned(id),\n            Some(_) if waiting && mirror",
+        "            None => {}\n            Some(_) if waiting && mirror",
+    ),
+    Broken(
+        "a key that was lost before the join's answer is believed in",
+        "campaign.rs",
+        "            Phase::Joining(_) => campaign.lost_at = revision,\n",
+        "            Phase::Joining(_) => {}\n",
+    ),
+    Broken(
+        "a resignation that failed is forgotten",
+        "campaign.rs",
+        "            Err(error) if error.failure.is_transient() => {\n                campaign.phase = Phase::WithdrawPause;",
+        "            Err(error) if error.failure.is_transient() => {\n                if campaign.token >= 0 {\n"
+        "                    return self.key_gone(id);\n                }\n                campaign.phase = Phase::WithdrawPause;",
+    ),
+    Broken(
+        "a resignation is answered before the key is gone",
+        "campaign.rs",
+        "        campaign.resigners.extend(reply);\n",
+        "        if let Some(reply) = reply {\n            self.out.push(Output::Reply(reply, Ok(Reply::Done)));\n        }\n",
+    ),
+    Broken(
+        "a join without an answer counts as not made",
+        "campaign.rs",
+        "                campaign.join_unknown |= error.failure.is_unknown();\n",
+        "",
+    ),
+    Broken(
+        "a lost join that may still arrive is not looked for",
+        "lease.rs",
+        "        session.tainted = true;\n        let until = session.grave_until(now);\n        session.graves.insert(key, until);\n",
+        "        let until = session.grave_until(now);\n        session.graves.insert(key, until);\n        session.graves.clear();\n",
+    ),
+    Broken(
+        "the end of a lease is asked for once",
+        "lease.rs",
+        "                let pause = session.backoff.pause(&mut self.random);\n"
+        "                self.timers.set(Timer::Session(id), self.now + pause);\n"
+        '                self.log(Level::Warn, format!("the lease\'s end is not confirmed yet: {error}"));',
+        "                self.session_ended(id);",
+    ),
+    Broken(
+        "a lease that is given up is left alone",
+        "lease.rs",
+        "        if may_live {\n            self.end_session(id, message);",
+        "        if false {\n            self.end_session(id, message);",
+    ),
+    Broken(
+        "a lease's end overtakes its grant",
+        "lease.rs",
+        "        if !(asked && granting) {",
+        "        if !(asked && granting) || asked {",
+    ),
+    Broken(
+        "a failed renewal is not repeated",
+        "lease.rs",
+        "                // A grant is pending as long as nothing was acknowledged; asking for it again is the way on.\n"
+        "                let pause = session.backoff.pause(&mut self.random);\n"
+        "                self.timers.set(Timer::Session(id), self.now + pause);\n",
+        "",
+    ),
+    Broken(
+        "a broken watch is believed to be whole",
+        "mirror.rs",
+        "        self.synced = false;\n        self.early.clear();",
+        "        self.early.clear();",
+    ),
+    Broken(
+        "a list is read before its watch is set",
+        "watch.rs",
+        "        election.watched || matches!(self.watch.wide, Wide::Open(_))\n",
+        "        election.watched || self.watch.stream.is_some()\n",
+    ),
+    Broken(
+        "changes that come before the list are dropped",
+        "mirror.rs",
+        "            self.early.push(change);",
+        "            drop(change);",
+    ),
+    Broken(
+        "changes older than the list are applied",
+        "mirror.rs",
+        "        if revision < self.revision {\n            return;\n        }\n        match change",
+        "        match change",
+    ),
+    Broken(
+        "the shared watch takes over with a gap",
+        "mirror.rs",
+        "        changes.extend(told);\n",
+        "        drop(told);\n",
+    ),
+    Broken(
+        "a mute stream is waited for",
+        "watch.rs",
+        "        if self.watch.asked >= PATIENCE {",
+        "        if self.watch.asked >= u32::MAX - PATIENCE {",
+    ),
+    Broken(
+        "a broken watch ends the campaigns",
+        "watch.rs",
+        '        self.log(Level::Warn, format!("the watch is opened again: {reason}"));\n',
+        '        self.log(Level::Warn, format!("the watch is opened again: {reason}"));\n'
+        "        let all: Vec<_> = self.elections.values().filter_map(|election| election.campaign).collect();\n"
+        "        for id in all {\n"
+        "            self.session_lost(id, &Error::new(code, reason));\n"
+        "        }\n",
+    ),
+    Broken(
+        "a failed list is not repeated",
+        "watch.rs",
+        "        self.timers.set_earlier(Timer::Lists, self.now + pause);\n",
+        "        let _ = pause;\n",
+    ),
+    Broken(
+        "a late value overwrites a newer one",
+        "campaign.rs",
+        "            compares: vec![Compare::ModRevision(key.clone(), campaign.changed)],\n",
+        "            compares: vec![Compare::CreateRevision(key.clone(), campaign.token)],\n",
+    ),
+    Broken(
+        "another cluster goes unnoticed",
+        "mod.rs",
+        "        if other || older {\n",
+        "        if (other || older) && self.closing {\n",
+    ),
+    Broken(
+        "observers are not told that they may be stale",
+        "observer.rs",
+        "            let observation = observer.tell(self.cluster_id, false, reason, message);\n"
+        "            self.emit(Output::Observation(id, observation));\n",
+        "            let _ = observer.tell(self.cluster_id, false, reason, message);\n",
+    ),
+)
+
+
+def copy_tree(folder: pathlib.Path) -> None:
+    """What git knows of, in its present state; files that are as they were keep their times, so little is built."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if not (ROOT / name).is_file():
+            continue
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists() or target.read_bytes() != (ROOT / name).read_bytes():
+            shutil.copy(ROOT / name, target)
+
+
+def simulate(folder: pathlib.Path) -> tuple[int, str]:
+    """The exit status and the output."""
+    ended = subprocess.run(
+        ["cargo", "test", "--locked", "--lib", "simulation::random_programs", "--", "--nocapture"],
+        cwd=folder,
+        env={
+            **os.environ,
+            "CARGO_TARGET_DIR": str(folder / "target"),
+            "TENURE_SEEDS": str(SEEDS),
+            "RUSTFLAGS": "-Awarnings",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    return ended.returncode, ended.stdout
+
+
+def look(folder: pathlib.Path, broken: Broken) -> tuple[bool, str]:
+    """Whether the simulation found it, and how."""
+    path = folder / "src" / "election" / broken.file
+    whole = path.read_text()
+    if whole.count(broken.old) != 1:
+        return False, f"src/election/{broken.file} holds {whole.count(broken.old)} times what is to be replaced"
+    path.write_text(whole.replace(broken.old, broken.new))
+    try:
+        status, output = simulate(folder)
+    finally:
+        path.write_text(whole)
+    if status == 0:
+        return False, f"not found in {SEEDS} seeds"
+    seed = re.search(r"simulation: seed (\d+) failed", output)
+    if not seed:
+        return False, "it does not build:\n" + "\n".join(output.splitlines()[-30:])
+    why = re.search(r"panicked at [^\n]*\n([^\n]*)", output)
+    return True, f"seed {seed[1]}: {why[1][:100] if why else '?'}"
+
+
+def main() -> int:
+    folder = pathlib.Path(sys.argv[1]).resolve()
+    only = set(sys.argv[2:])
+    copy_tree(folder)
+    status, output = simulate(folder)
+    if status != 0:
+        print(output)
+        print("the engine fails as it is")
+        return 1
+    print(f"the engine as it is passes {SEEDS} seeds", flush=True)
+    passed = failed = 0
+    for broken in BROKEN:
+        if only and broken.name not in only:
+            continue
+        started = time.monotonic()
+        found, how = look(folder, broken)
+        passed, failed = passed + found, failed + (not found)
+        print(
+            f"{'found' if found else 'MISSED'}: {broken.name}: {how} ({time.monotonic() - started:.0f} s)", flush=True
+        )
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
