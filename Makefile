@@ -281,6 +281,60 @@ $(PYTHON)/ruff: tests/tools/python.txt
 $(TOOLS)/peer: $(wildcard tests/peer/*.go) tests/peer/go.mod
 	cd tests/peer && go build -buildvcs=false -o $@ .
 
+## make test-conformance ONLY=text: the scenarios with this text in the name, in every language; all without ONLY
+# PLAY has further arguments. A language is a line in CONFORMANCE_DRIVERS and what builds its driver.
+TEST_PARTS += test-conformance
+DRIVERS := tests/conformance/drivers
+CONFORMANCE := $(TARGET)/conformance
+ONLY :=
+PLAY :=
+CONFORMANCE_DRIVERS = \
+	--driver 'C=$(CONFORMANCE)/c' \
+	--driver 'C++=$(CONFORMANCE)/cpp' \
+	--driver 'Rust=$(CONFORMANCE)/rust' \
+	--driver 'Python=env $(CONFORMANCE_PYTHON) python3 -S $(DRIVERS)/driver.py' \
+	--driver 'Go=$(CONFORMANCE)/go'
+CONFORMANCE_PYTHON = -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CONFORMANCE)/pycache PYTHONPATH=bindings/python/src \
+	TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so
+CONFORMANCE_GO = cd $(DRIVERS)/go && PKG_CONFIG_PATH=$(CONFORMANCE) CGO_LDFLAGS=-Wl,-rpath,$(LIBRARY_FOLDER) go
+CONFORMANCE_GO_SOURCES := $(wildcard $(DRIVERS)/go/*) $(shell find bindings/go -name '*.go' -o -name '*.h' -o -name go.mod)
+
+.PHONY: test-conformance lint-conformance
+test-conformance: $(addprefix $(CONFORMANCE)/,c cpp rust go) $(MAIN_ETCD) $(TOOLS)/peer | test-packages
+	tests/tools/with_etcd.py $(MAIN_ETCD) tests/conformance/run.py --only '$(ONLY)' $(PLAY) $(CONFORMANCE_DRIVERS) \
+		--etcd $(MAIN_ETCD) --etcdctl $(MAIN_ETCDCTL) --peer $(TOOLS)/peer
+
+$(CONFORMANCE)/c: $(DRIVERS)/driver.c $(LIBRARY_FOLDER)/libtenure.so | test-packages
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -ljansson \
+		-Wl,-rpath,$(LIBRARY_FOLDER)
+
+$(CONFORMANCE)/cpp: $(DRIVERS)/driver.cpp include/tenure.hpp $(LIBRARY_FOLDER)/libtenure.so | test-packages
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -Wall -Wextra -Werror $(CXXFLAGS) -pthread -Iinclude -o $@ $< -L$(LIBRARY_FOLDER) -ltenure \
+		-Wl,-rpath,$(LIBRARY_FOLDER)
+
+$(CONFORMANCE)/rust: $(DRIVERS)/driver.rs $(SOURCES) | packages
+	@mkdir -p $(@D)
+	cargo build --locked --example conformance
+	ln -f $(DEBUG)/examples/conformance $@
+
+$(CONFORMANCE)/go: $(CONFORMANCE_GO_SOURCES) $(CONFORMANCE)/tenure.pc $(LIBRARY_FOLDER)/libtenure.so
+	$(CONFORMANCE_GO) build -buildvcs=false -o $@ .
+
+# The library under test, as pkg-config names it.
+$(CONFORMANCE)/tenure.pc: Makefile | test-packages
+	@mkdir -p $(@D)
+	@printf '%s\n' 'Name: tenure' 'Description: under test' 'Version: 0' 'Cflags: -I$(CURDIR)/include' \
+		'Libs: -L$(LIBRARY_FOLDER) -ltenure' >$@
+
+lint: lint-conformance
+lint-conformance: $(CONFORMANCE)/tenure.pc $(PYTHON)/ruff
+	@unformatted=$$(gofmt -l $(DRIVERS)/go); [ -z "$$unformatted" ] || { echo "run: gofmt -w $$unformatted"; exit 1; }
+	$(CONFORMANCE_GO) vet .
+	MYPYPATH=tests/tools:tests/conformance:bindings/python/src $(PYTHON)/mypy --strict \
+		tests/conformance/*.py $(DRIVERS)/*.py
+
 ## make clean: removes all that was built
 clean:
 	rm -rf $(TARGET)

@@ -8,6 +8,7 @@ mod compile;
 mod docs;
 mod exports;
 mod generate;
+mod python;
 mod style;
 
 use std::fs;
@@ -53,6 +54,7 @@ fn the_header_and_the_pages_are_up_to_date() {
     check_file("include/tenure.h", &generate::header());
     check_file("docs/errors.md", &docs::errors());
     check_file("docs/options.md", &docs::options());
+    check_file("bindings/python/src/tenure/_codes.py", &python::codes());
     check_numbers();
 }
 

@@ -26,6 +26,10 @@ if [ "$1" = test ]; then
     [ -e /usr/include/gtest/gtest.h ] || packages="$packages libgtest-dev"
     need cmake cmake
     need pkg-config pkg-config
+    need openssl openssl
+    # JSON for the conformance drivers in C and C++.
+    [ -e /usr/include/jansson.h ] || packages="$packages libjansson-dev"
+    [ -e /usr/include/nlohmann/json.hpp ] || packages="$packages nlohmann-json3-dev"
     # Debian's python3 makes no virtual environments without this package.
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
     for component in rustfmt clippy; do

@@ -1,0 +1,137 @@
+"""Calls of the library: arguments in, errors out, and waits that Ctrl-C interrupts."""
+
+from __future__ import annotations
+
+import math
+import threading
+from ctypes import POINTER, byref
+from typing import Any, Callable, TypeVar
+
+from ._abi import ErrorStruct
+from ._codes import EXCEPTIONS, Code, InvalidArgumentError
+from ._errors import TenureError
+from ._library import library
+
+T = TypeVar("T")
+ErrorPointer = POINTER(ErrorStruct)
+
+# What fits into the int32_t of milliseconds that the library takes: 24 days.
+MAX_TIMEOUT_S = (2**31 - 1) // 1000
+
+
+class Handle:
+    """Owns a handle of the library. Being one object, it is freed by whoever lets go of it last, on any thread."""
+
+    __slots__ = ("_free", "pointer")
+
+    def __init__(self, pointer: int | None, free: Callable[[int | None], None]) -> None:
+        self.pointer = pointer
+        self._free = free
+
+    def __del__(self) -> None:
+        self._free(self.pointer)
+
+
+def taken(code: int, error: Any) -> TenureError:
+    """The exception for a code and what the library says about it, which is freed."""
+    if not error:
+        return EXCEPTIONS.get(code, TenureError)(f"code {code}")
+    details = error.contents
+    message = details.message.decode("utf-8", "replace")
+    kind = EXCEPTIONS.get(code)
+    if kind is not None:
+        exception = kind(message)
+    else:
+        exception = TenureError(message)
+        exception.code = Code(code)
+        exception.name = details.name.decode()
+        exception.retryable = details.is_retriable
+    library.tenure_error_free(error)
+    return exception
+
+
+def call(function: Callable[..., int], *arguments: Any) -> None:
+    """Calls a function whose last argument is `tenure_error **err`, and raises what it answers."""
+    error = ErrorPointer()
+    code = function(*arguments, byref(error))
+    if code != Code.OK:
+        raise taken(code, error)
+
+
+def interruptible(work: Callable[[], T], abandoned: threading.Event | None = None) -> T:
+    """Does work that waits inside the library so that Ctrl-C, or another signal's handler that raises, ends the wait.
+
+    Python runs signal handlers on the main thread only, and not while that is inside a C function; so another thread
+    does the work, and the main one waits for it in a way that Python can interrupt. Then `abandoned` is set; the work
+    ends by itself, and what it returns is dropped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    results: list[T] = []
+    failures: list[BaseException] = []
+    done = threading.Lock()
+    done.acquire()
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as failure:  # whatever it is, it is the main thread's
+            failures.append(failure)
+        finally:
+            done.release()
+
+    try:
+        threading.Thread(target=run, name="tenure-call", daemon=True).start()
+    except RuntimeError:
+        # The interpreter is ending, or the system has no thread for us: better uninterruptible than not at all.
+        return work()
+    try:
+        done.acquire()
+    except BaseException:
+        if abandoned is not None:
+            abandoned.set()
+        raise
+    if failures:
+        try:
+            raise failures[0]
+        finally:
+            failures.clear()  # no cycle of the exception and this frame
+    return results[0]
+
+
+def wait(function: Callable[..., int], *arguments: Any) -> None:
+    """Like `call`, for a function that may wait."""
+    interruptible(lambda: call(function, *arguments))
+
+
+def milliseconds(timeout: float | None) -> int:
+    """A timeout as the library takes it: -1 is the default of the call."""
+    if timeout is None:
+        return -1
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+    if not 0 <= timeout <= MAX_TIMEOUT_S:  # also false for a NaN
+        raise InvalidArgumentError(
+            f"argument `timeout`: {timeout} is not between 0 and {MAX_TIMEOUT_S} seconds; None waits as long as the "
+            "call does by default"
+        )
+    return math.ceil(timeout * 1000)
+
+
+def text(value: object, argument: str, refusal: type[TenureError]) -> bytes:
+    """A string for C, which ends at the first NUL: so none may be inside."""
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be a str, not {type(value).__name__}")
+    if "\0" in value:
+        raise refusal(f"argument `{argument}`: a NUL character is inside")
+    # A lone surrogate becomes bytes that are no UTF-8, which the library refuses and says where.
+    return value.encode("utf-8", "surrogatepass")
+
+
+def value_bytes(value: object) -> bytes:
+    """What a candidate announces."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise TypeError(f"value must be bytes or a str, not {type(value).__name__}")

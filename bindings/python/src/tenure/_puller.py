@@ -1,0 +1,148 @@
+"""The one thread of a service that pulls its events, and what happens to services when the interpreter ends.
+
+The library's own threads never call into Python: such a call aborts the process if the interpreter is ending.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import os
+import threading
+from ctypes import POINTER, byref
+from time import monotonic
+from typing import Any
+
+from ._abi import (
+    EVENT_CAMPAIGN,
+    EVENT_LOG,
+    EVENT_OBSERVER,
+    LEVEL_DEBUG,
+    LEVEL_ERROR,
+    LEVEL_INFO,
+    LEVEL_WARN,
+    EventStruct,
+)
+from ._calls import ErrorPointer, Handle, taken
+from ._codes import Code, PendingError, WrongThreadError
+from ._events import checked, observation, status, text
+from ._library import library
+from ._mailbox import Mailbox
+
+log = logging.getLogger("tenure")
+
+LOG_LEVELS = {
+    LEVEL_ERROR: logging.ERROR,
+    LEVEL_WARN: logging.WARNING,
+    LEVEL_INFO: logging.INFO,
+    LEVEL_DEBUG: logging.DEBUG,
+}
+
+# How long the end of the interpreter may wait for services that nobody closed: etcd answers in milliseconds, if at all.
+EXIT_S = 1.0
+
+_open_pullers: set[Puller] = set()
+
+
+def wanted_log_level() -> str:
+    """The option `log_level` that the logger's level asks for."""
+    level = log.getEffectiveLevel()
+    names = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
+    return next((name for limit, name in names.items() if level <= limit), "off")
+
+
+class Puller:
+    """Pulls the events of a service and hands them to mailboxes. Knows nothing of the service but its handle, so that a
+    service that nobody refers to can end."""
+
+    def __init__(self, service: Handle) -> None:
+        self.service = service
+        self.pid = os.getpid()
+        self._numbers = itertools.count(1)
+        # By the user_data that their events carry: that is known before the first of them may come, a handle isn't.
+        self._mailboxes: dict[int, Mailbox[Any]] = {}
+        self._thread = threading.Thread(target=self._run, name="tenure-events", daemon=True)
+        self._thread.start()
+        _open_pullers.add(self)
+
+    def add(self, mailbox: Mailbox[Any]) -> int:
+        """The user_data that leads events to this mailbox, until its last one."""
+        number = next(self._numbers)
+        self._mailboxes[number] = mailbox
+        return number
+
+    def remove(self, number: int) -> None:
+        """Takes a mailbox back that no event will come for."""
+        self._mailboxes.pop(number, None)
+
+    def keep(self, number: int, owner: object) -> None:
+        """Keeps the owner of a callback alive until its last event, which may have been told already."""
+        mailbox = self._mailboxes.get(number)
+        if mailbox is not None:
+            mailbox.owner = owner
+            if number not in self._mailboxes:
+                mailbox.owner = None
+
+    def check_thread(self, call: str) -> None:
+        """Refuses a call that would wait for the callback that makes it."""
+        if threading.current_thread() is self._thread:
+            raise WrongThreadError(f"{call}: inside a callback of this service it would wait for itself")
+
+    def finish(self, timeout: float) -> None:
+        """After the service closed: waits for callbacks, so that none runs any more."""
+        if self.pid == os.getpid():
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                raise PendingError("close: a callback has not returned yet")
+
+    def _run(self) -> None:
+        event, error = POINTER(EventStruct)(), ErrorPointer()
+        while True:
+            code = library.tenure_service_next_event(self.service.pointer, -1, byref(event), byref(error))
+            if code != Code.OK:
+                break
+            try:
+                self._deliver(checked(event))
+            except BaseException:  # a callback's; the next event is to come all the same
+                log.exception("a callback failed")
+            finally:
+                library.tenure_event_free(event)
+        _open_pullers.discard(self)
+        reason = taken(code, error)
+        if code not in (Code.CLOSED, Code.FORKED):
+            log.error("events can't be read any more: %s", reason)
+        for number, mailbox in list(self._mailboxes.items()):
+            self.remove(number)
+            mailbox.end(reason)
+            mailbox.owner = None
+
+    def _deliver(self, event: EventStruct) -> None:
+        if event.kind == EVENT_LOG:
+            log.log(LOG_LEVELS.get(event.level, logging.ERROR), "%s", text(event.message))
+            return
+        mailbox = self._mailboxes.get(event.user_data or 0)
+        if mailbox is None or event.kind not in (EVENT_CAMPAIGN, EVENT_OBSERVER):
+            return  # of a kind that a newer library has
+        told = status(event) if event.kind == EVENT_CAMPAIGN else observation(event)
+        try:
+            mailbox.put(told)
+        finally:
+            if told.closed:
+                self.remove(event.user_data)
+                mailbox.owner = None
+
+
+def _close_all() -> None:
+    """At exit: leadership ends, and whoever is next doesn't have to wait for the lease's end."""
+    until = monotonic() + EXIT_S
+    mine = [puller for puller in list(_open_pullers) if puller.pid == os.getpid()]
+    for timeout in (0.0, EXIT_S):
+        for puller in mine:
+            left = max(min(until - monotonic(), timeout), 0)
+            library.tenure_service_close(puller.service.pointer, int(left * 1000), None)
+    for puller in mine:
+        puller._thread.join(max(until - monotonic(), 0))
+
+
+atexit.register(_close_all)
