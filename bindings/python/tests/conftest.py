@@ -46,12 +46,17 @@ def service(place: Place) -> Iterator[tenure.Service]:
         yield service
 
 
+def our_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("tenure")}
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """No test leaves a thread of ours, or of the library's for events."""
+    """No test leaves a thread of ours."""
+    before = our_threads()
     yield
     gc.collect()
-    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("tenure")])
+    eventually(lambda: our_threads() <= before)
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def test_a_library_that_does_not_fit_is_refused(
 ) -> None:
     source = STAND_IN
     for name in _abi.PROTOTYPES:
-        if f" {name}(" not in source:
+        if f"{name}(" not in source:
             source += f"void *stub_{name}(void) __asm__(\"{name}\"); void *stub_{name}(void) {{ return 0; }}\n"
     if abi is None:
         source = source.replace("uint32_t tenure_abi_version(void)", "uint32_t other(void)")

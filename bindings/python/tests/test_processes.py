@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import threading
+import time
 import uuid
 
 import pytest
@@ -36,9 +37,8 @@ def error_of(call):
 """
 
 
-def run_often(program: str, times: int, endpoints: str = ETCD_ENDPOINTS, status: int = 0) -> str:
-    """Runs a program so many times, a few at a time, and shows that it left no key. What the last one said."""
-    out = ""
+def run_often(program: str, times: int, endpoints: str = ETCD_ENDPOINTS, status: int = 0) -> None:
+    """Runs a program so many times, a few at a time, and shows that it left no key."""
     with tenure.Service(endpoints=ETCD_ENDPOINTS, prefix="") as service:
         for _ in range(0, times, 4):
             prefixes = [f"process-{uuid.uuid4().hex}/" for _ in range(4)]
@@ -46,9 +46,7 @@ def run_often(program: str, times: int, endpoints: str = ETCD_ENDPOINTS, status:
             for child, prefix in zip(children, prefixes):
                 ended, out, err = outcome(child)
                 assert (ended, err) == (status, ""), f"status {ended}\n{out}\n{err}"
-                if status >= 0 and not endpoints.startswith("memory:"):
-                    assert service.candidates(f"{prefix}x") == []
-    return out
+                assert service.candidates(f"{prefix}x") == []
 
 
 def test_exit_without_closing() -> None:
@@ -85,8 +83,9 @@ c = s.campaign('x')
 c.wait_for_leadership(20)
 observers = [s.observe('x', on_change=seen.append) for _ in range(20)]
 def announce():
-    for number in range(100000):
-        c.proclaim(str(number))
+    number = 0
+    while error_of(lambda: c.proclaim(str(number))) is None:
+        number += 1
 threading.Thread(target=announce, daemon=True).start()
 while len(seen) < 100:
     time.sleep(0.001)
@@ -138,13 +137,17 @@ time.sleep(20)
 
 
 def test_exit_with_etcd_out_of_reach_is_quick() -> None:
+    began = time.monotonic()
     run_often(
-        "s = opened(open_offline=True, ttl='2s'); c = s.campaign('x'); o = s.observe('x')", 4, "http://127.0.0.1:1"
+        "s = opened(open_offline=True, log_level='off', call_timeout='60s'); c = s.campaign('x'); o = s.observe('x')",
+        4,
+        "http://127.0.0.1:1",
     )
+    assert time.monotonic() - began < LONG
 
 
 def test_many_services_in_one_process() -> None:
-    out = run_often(
+    run_often(
         """
 def resources():
     with open('/proc/self/status') as file:
@@ -162,15 +165,17 @@ for number in range(20):
 before = resources()
 for number in range(150):
     once(number)
+# A thread that was joined may take a moment to be gone.
+until = time.monotonic() + 20
+while any(now > then for now, then in zip(resources()[:3], before)) and time.monotonic() < until:
+    time.sleep(0.01)
 after = resources()
-print(before, after)
-assert after[:3] == before[:3], (before, after)
+assert all(now <= then for now, then in zip(after[:3], before)), (before, after)
 assert after[3] - before[3] < 3000, (before, after)
 """,
-        1,
+        4,
         "memory://x",
     )
-    assert out
 
 
 def test_a_dropped_service_closes(place: Place) -> None:
@@ -178,7 +183,8 @@ def test_a_dropped_service_closes(place: Place) -> None:
     with tenure.Service(**place) as other:
         campaign = service.campaign("x")
         campaign.wait_for_leadership(LONG)
-        del campaign
+        with pytest.warns(ResourceWarning, match="was not resigned"):
+            del campaign
         # A campaign that nobody has any more withdraws; its service lives on.
         eventually(lambda: other.candidates("x") == [])
         campaign = service.campaign("y")
@@ -187,13 +193,6 @@ def test_a_dropped_service_closes(place: Place) -> None:
             del service, campaign
             gc.collect()
         eventually(lambda: other.candidates("y") == [])
-
-
-def test_dropping_is_told() -> None:
-    with tenure.Service(endpoints="memory://dropping", service="x") as service:
-        campaign = service.campaign("x")
-        with pytest.warns(ResourceWarning, match="was not resigned"):
-            del campaign
 
 
 def test_a_campaign_keeps_its_service(place: Place) -> None:

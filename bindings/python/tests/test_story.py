@@ -136,6 +136,6 @@ def test_objects_say_what_they_are(service: tenure.Service, place: Place) -> Non
     assert repr(service) == f"<tenure.Service {place['prefix']!r}>"
     with service.campaign("x") as campaign, service.observe("x") as observer:
         campaign.wait_for_leadership(LONG)
-        assert repr(campaign) == "<tenure.Campaign 'x' LEADER>" and repr(observer) == "<tenure.Observer 'x'>"
+        assert repr(campaign) == "<tenure.Campaign 'x'>" and repr(observer) == "<tenure.Observer 'x'>"
         assert campaign.service is service is observer.service
 

@@ -198,9 +198,10 @@ class Service:
         puller = getattr(self, "_puller", None)
         if puller is None or self._is_closed or self._pid != os.getpid():
             return
-        warnings.warn(f"{self!r} was not closed; it closes", ResourceWarning, stacklevel=1, source=self)
-        # What is left is done by the library and the pulling thread, which ends when it has the last event.
+        # What is left is done by the library and the pulling thread, which ends when it has the last event. First, since
+        # warnings may be errors.
         library.tenure_service_close(puller.service.pointer, 0, None)
+        warnings.warn(f"{self!r} was not closed; it closes", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
         return f"<tenure.Service {self._name!r}>"
