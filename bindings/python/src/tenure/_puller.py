@@ -43,6 +43,7 @@ LOG_LEVELS = {
 EXIT_S = 1.0
 
 _open_pullers: set[Puller] = set()
+_ended = threading.Event()
 
 
 def wanted_log_level() -> str:
@@ -133,8 +134,16 @@ class Puller:
                 mailbox.owner = None
 
 
+def free_service(pointer: int | None) -> None:
+    """Frees a service whose last event was read, which takes no time: the pulling thread holds the handle until then. The
+    end of the interpreter is the exception, and there nothing is left to be waited for or freed."""
+    if not _ended.is_set():
+        library.tenure_service_free(pointer)
+
+
 def _close_all() -> None:
     """At exit: leadership ends, and whoever is next doesn't have to wait for the lease's end."""
+    _ended.set()
     until = monotonic() + EXIT_S
     mine = [puller for puller in list(_open_pullers) if puller.pid == os.getpid()]
     for timeout in (0.0, EXIT_S):

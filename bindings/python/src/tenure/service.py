@@ -18,7 +18,7 @@ from ._events import Candidate, Observation, Status, candidate
 from ._library import library
 from ._mailbox import ObservationMailbox, StatusMailbox
 from ._options import CampaignOptions, ServiceOptions, campaign_options, service_options
-from ._puller import Puller, log, wanted_log_level
+from ._puller import Puller, free_service, log, wanted_log_level
 from .campaign import Campaign
 from .observer import Observer
 
@@ -210,13 +210,7 @@ class Service:
 def _opened(options: Handle) -> Handle:
     out = c_void_p()
     call(library.tenure_service_open, options.pointer, byref(out))
-    return Handle(out.value, _free_service)
-
-
-def _free_service(pointer: int | None) -> None:
-    # Without this, freeing would wait for what closes only when nobody waits for it.
-    library.tenure_service_close(pointer, 0, None)
-    library.tenure_service_free(pointer)
+    return Handle(out.value, free_service)
 
 
 def _given(options: Any) -> dict[str, object]:
