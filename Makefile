@@ -13,6 +13,7 @@ MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(T
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
 PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/tools/*.py)
+PYTHON_PACKAGE := bindings/python
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
@@ -32,7 +33,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
+.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples test-python test-wheel wheel fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
 
@@ -74,7 +75,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-python test-wheel
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -147,6 +148,29 @@ $(TARGET)/examples/readme.c: README.md
 $(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/libtenure.so
 	@mkdir -p $(@D)
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+
+# The package as it is in the tree, with the library that is tested.
+PYTEST = env PYTHONPATH=$(PYTHON_PACKAGE)/src $(PYTHON)/python -m pytest -c $(PYTHON_PACKAGE)/pyproject.toml --rootdir $(PYTHON_PACKAGE)
+
+test-python: $(LIBRARY_FOLDER)/libtenure.so $(PYTHON)/ruff $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so \
+		$(PYTEST) $(PYTHON_PACKAGE)/tests
+
+## make wheel: target/wheel/tenure-*.whl, the Python package with the release library inside
+WHEEL := $(TARGET)/wheel
+
+# auditwheel finds out on which systems the library runs, and names the wheel after them.
+wheel: $(RELEASE)/libtenure.so $(PYTHON)/ruff
+	rm -rf $(WHEEL)
+	TENURE_LIBRARY=$(RELEASE)/libtenure.so $(PYTHON)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--wheel-dir $(WHEEL)/any-linux $(PYTHON_PACKAGE)
+	PATH=$(PYTHON):$$PATH $(PYTHON)/auditwheel repair --plat auto --wheel-dir $(WHEEL) $(WHEEL)/any-linux/*.whl
+	rm -r $(WHEEL)/any-linux
+	@ls -l $(WHEEL)/*.whl
+
+test-wheel: wheel $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env TENURE_WHEEL="$$(ls $(WHEEL)/*.whl)" TENURE_LIBRARY=$(RELEASE)/libtenure.so \
+		$(PYTEST) $(PYTHON_PACKAGE)/tests/check_wheel.py
 
 ## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
 bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
