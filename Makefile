@@ -12,8 +12,9 @@ MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
 MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(TOOLS)/etcd-$(ETCD_3_7)/etcdctl)
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
-PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/tools/*.py)
 PYTHON_PACKAGE := bindings/python
+PYTHON_FILES := $(wildcard examples/*.py examples/python/*.py tests/*.py tests/tools/*.py \
+	$(PYTHON_PACKAGE)/*.py $(PYTHON_PACKAGE)/src/tenure/*.py $(PYTHON_PACKAGE)/tests/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
@@ -185,7 +186,7 @@ lint: $(PYTHON)/ruff | packages
 	for module in $(GO_MODULES); do (cd $$module && go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
-	MYPYPATH=examples $(PYTHON)/mypy --strict $(PYTHON_FILES)
+	MYPYPATH=examples:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --strict $(PYTHON_FILES)
 
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff

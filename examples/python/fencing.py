@@ -3,12 +3,12 @@
 
     fencing.py http://127.0.0.1:2379 /tmp/ledger
 
-A leader asks whether it leads, and is stopped before it acts: by the scheduler, a debugger, a suspended machine. When it
-goes on, another has led and written, and the check of before is worth nothing. Only the ledger can tell: it keeps the
+A leader asks whether it leads, and is stopped before it acts: by the scheduler, a debugger, a suspended machine. When
+it goes on, another has led and written, and the check of before is worth nothing. Only the ledger can tell: it keeps the
 highest token that it was written with, and refuses lower ones.
 
-Two processes play this: `first` leads and is stopped (SIGSTOP) between its check and its write, `second` is elected when
-the lease of the first is over and writes, then `first` goes on. Ends with 0 if its late write was refused.
+Two processes play this: `first` leads and is stopped (SIGSTOP) between its check and its write, `second` is elected
+when the lease of the first is over and writes, then `first` goes on. Ends with 0 if its late write was refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 
 def append(path: str, token: int, text: str) -> None:
-    """Adds a line under a token. The lock makes the check and the write one; a token checked by the caller would not do."""
+    """Adds a line under a token. The lock makes the check and the write one; a check by the caller would not do."""
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0) as ledger:
         fcntl.flock(ledger, fcntl.LOCK_EX)
         head = ledger.read(TOKEN_BYTES)
@@ -92,10 +92,10 @@ PARTS: dict[str, Callable[[tenure.Campaign, str], bool]] = {"first": be_first, "
 
 
 def lead(who: str, endpoints: str, path: str) -> bool:
-    with tenure.Service(endpoints=endpoints, service="fencing-example", ttl="2s", value=who) as service:
-        with service.campaign("ledger") as campaign:
-            campaign.wait_for_leadership(ELECTED_WITHIN_S)
-            return PARTS[who](campaign, path)
+    service = tenure.Service(endpoints=endpoints, service="fencing-example", ttl="2s", value=who)
+    with service, service.campaign("ledger") as campaign:
+        campaign.wait_for_leadership(ELECTED_WITHIN_S)
+        return PARTS[who](campaign, path)
 
 
 # ---- The play. ----
@@ -120,7 +120,9 @@ def play(endpoints: str, path: str) -> bool:
 def main() -> int:
     given = sys.argv[1:]
     if len(given) not in (2, 3) or given[0].startswith("memory:") or given[2:] not in ([], ["first"], ["second"]):
-        print("usage: fencing.py ENDPOINTS LEDGER-FILE   (two processes take part, so it needs an etcd)", file=sys.stderr)
+        print(
+            "usage: fencing.py ENDPOINTS LEDGER-FILE   (two processes take part, so it needs an etcd)", file=sys.stderr
+        )
         return 2
     try:
         if given[2:]:

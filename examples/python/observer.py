@@ -4,7 +4,8 @@
     observer.py --endpoints http://127.0.0.1:2379 --service shop --election billing [--changes 10]
 
 One line for each change: `leader token=... value=...` or `nobody`, with the revision at which it was so. While etcd is
-out of reach the line says so, and names the last leader known. With --changes it ends after so many lines, else by Ctrl-C.
+out of reach the line says so, and names the last leader known. With --changes it ends after so many lines, else by
+Ctrl-C.
 """
 
 from __future__ import annotations

@@ -27,9 +27,12 @@ import signal
 import sys
 import threading
 import time
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 import tenure
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # One line of the claims file. A power of two, so that no line crosses a page: kill -9 can't tear one.
 CLAIM_BYTES = 64
@@ -44,7 +47,7 @@ def now_ns() -> int:
 def say(line: str) -> None:
     """Prints a line by one write, so that lines of several threads don't mix and none is lost in a buffer."""
     # A value may hold anything; a line is a line.
-    text = "".join(character if character >= " " else " " for character in line)
+    text = "".join(max(character, " ") for character in line)
     rest = text.encode("utf-8", "replace")[: LINE_BYTES - 1] + b"\n"
     while rest:
         rest = rest[os.write(sys.stdout.fileno(), rest) :]
@@ -63,8 +66,8 @@ def on_status(status: tenure.Status) -> None:
 
 
 class Claims:
-    """The times for which the worker has been leading, as far as they are proved: from after the first look that said so
-    to before the latest one."""
+    """The times for which the worker has been leading, as far as they are proved: from after the first look that said
+    so to before the latest one."""
 
     def __init__(self, path: str | None) -> None:
         # The file keeps them where they outlive this process, however it ends.
@@ -112,7 +115,7 @@ class Worker:
         self._campaign = self._stand()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

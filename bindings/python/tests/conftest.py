@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import ETCD_ENDPOINTS, Etcd, Place, eventually
-
 import tenure
+from support import ETCD_ENDPOINTS, Etcd, Place, eventually
 
 numbers = itertools.count(1)
 
@@ -66,5 +65,3 @@ def etcd() -> Iterator[Etcd]:
         yield etcd
     finally:
         etcd.end()
-
-

@@ -13,9 +13,8 @@ import time
 import uuid
 
 import pytest
-from support import ETCD_ENDPOINTS, LONG, Place, eventually, names, outcome, python
-
 import tenure
+from support import ETCD_ENDPOINTS, LONG, Place, eventually, names, outcome, python
 
 # The programs leave services open on purpose, and fork with threads running.
 QUIET = {"PYTHONWARNINGS": "ignore::ResourceWarning,ignore::DeprecationWarning"}
@@ -191,7 +190,6 @@ def test_a_dropped_service_closes(place: Place) -> None:
         campaign.wait_for_leadership(LONG)
         with pytest.warns(ResourceWarning, match="was not (closed|resigned)"):
             del service, campaign
-            gc.collect()
         eventually(lambda: other.candidates("y") == [])
 
 
@@ -215,7 +213,9 @@ def test_what_has_a_callback_lives_by_it(place: Place) -> None:
         with pytest.raises(tenure.TimeoutError):
             campaign.wait_for_leadership(0.1)
         # Its last reference is in the hands of the pulling thread.
-        owner = eventually(lambda: [o for o in gc.get_objects() if isinstance(o, tenure.Campaign) and o is not campaign])[0]
+        owner = eventually(
+            lambda: [o for o in gc.get_objects() if isinstance(o, tenure.Campaign) and o is not campaign]
+        )[0]
         owner.service.close()
         campaign.wait_for_leadership(LONG)
         campaign.resign()
@@ -360,7 +360,7 @@ def test_threads_may_share_everything(service: tenure.Service) -> None:
                 with service.campaign(f"{number}-{turn}") as campaign:
                     campaign.wait_for_leadership(LONG)
                     assert campaign.is_leader() and service.leader(campaign.election).token == campaign.token
-        except BaseException as failure:  # shown below
+        except BaseException as failure:  # noqa: BLE001 shown below
             failures.append(failure)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]

@@ -6,9 +6,8 @@ import threading
 import time
 
 import pytest
-from support import LONG, Place, eventually, names
-
 import tenure
+from support import LONG, Place, eventually, names
 from tenure import Code, State
 
 
@@ -138,4 +137,3 @@ def test_objects_say_what_they_are(service: tenure.Service, place: Place) -> Non
         campaign.wait_for_leadership(LONG)
         assert repr(campaign) == "<tenure.Campaign 'x'>" and repr(observer) == "<tenure.Observer 'x'>"
         assert campaign.service is service is observer.service
-

@@ -8,9 +8,8 @@ import threading
 import time
 
 import pytest
-from support import ETCD_ENDPOINTS, LONG, Etcd, Place, closes, eventually, names, outcome, python
-
 import tenure
+from support import ETCD_ENDPOINTS, LONG, Etcd, Place, closes, eventually, names, outcome, python
 
 HEAD = """
 import os, sys, threading, time, tenure
@@ -176,12 +175,11 @@ def test_calls_from_callbacks(service: tenure.Service) -> None:
             inner.resign()
             answers.append(inner.state)
             service.observe("y").close()
-            for close in (service.close, lambda: service.close(0)):
+            for timeout in (None, 0):
                 with pytest.raises(tenure.WrongThreadError):
-                    close()
-            with pytest.raises(tenure.WrongThreadError):
-                with service:
-                    pass
+                    service.close(timeout)
+            with pytest.raises(tenure.WrongThreadError), service:
+                pass
             service.resign("x")
             answers.append(campaigns[0].is_leader())
         finally:
@@ -223,7 +221,10 @@ def test_a_slow_callback_delays_no_other_service(memory: str) -> None:
         inside.set()
         assert gate.wait(LONG)
 
-    with tenure.Service(endpoints=memory, service="x") as slow_one, tenure.Service(endpoints=memory, service="x") as other:
+    with (
+        tenure.Service(endpoints=memory, service="x") as slow_one,
+        tenure.Service(endpoints=memory, service="x") as other,
+    ):
         campaign = slow_one.campaign("x", on_status=slow)
         assert inside.wait(LONG)
         campaign.wait_for_leadership(LONG)

@@ -75,7 +75,7 @@ def interruptible(work: Callable[[], T], abandoned: threading.Event | None = Non
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as failure:  # whatever it is, it is the main thread's
+        except BaseException as failure:  # noqa: BLE001 whatever it is, it is the main thread's
             failures.append(failure)
         finally:
             done.release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ctypes import byref, c_void_p
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Callable, TypedDict
@@ -23,7 +23,7 @@ PathLike: TypeAlias = "str | os.PathLike[str]"
 class ServiceOptions(TypedDict, total=False):
     """The keyword arguments of `Service`. None, or leaving one out, means the default."""
 
-    endpoints: str | Sequence[str] | None
+    endpoints: str | list[str] | tuple[str, ...] | None
     root: str | None
     environment: str | None
     service: str | None
@@ -68,9 +68,8 @@ def _written(name: str, value: object) -> str:
         path = os.fspath(value)
         if isinstance(path, str):
             return path
-    elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
-        if all(isinstance(part, str) for part in value):
-            return ",".join(value)
+    elif isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        return ",".join(value)
     raise TypeError(f"option `{name}`: {type(value).__name__} is not what an option can be")
 
 

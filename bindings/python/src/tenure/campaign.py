@@ -19,6 +19,8 @@ from ._mailbox import StatusMailbox
 from ._puller import log
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .service import Service
 
 # How long a thread stays inside wait_for_leadership after the main one was interrupted there.
@@ -148,7 +150,7 @@ class Campaign:
             if status.closed:
                 return
 
-    def __enter__(self) -> Campaign:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

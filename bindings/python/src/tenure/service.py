@@ -23,7 +23,7 @@ from .campaign import Campaign
 from .observer import Observer
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
 
 # How long closing waits for a callback, where no other time is given.
@@ -178,7 +178,7 @@ class Service:
         wait(library.tenure_service_close, self._puller.service.pointer, timeout_ms)
         self._puller.finish(CALLBACK_S if timeout is None else max(timeout - (monotonic() - start), 0))
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
