@@ -34,7 +34,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples test-python test-wheel wheel fmt lint fix sanitize packages
+.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples test-python test-python-processes test-wheel wheel fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
 
@@ -76,7 +76,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-python test-wheel
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-python test-python-processes test-wheel
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -153,9 +153,15 @@ $(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/
 # The package as it is in the tree, with the library that is tested.
 PYTEST = env PYTHONPATH=$(PYTHON_PACKAGE)/src $(PYTHON)/python -m pytest -c $(PYTHON_PACKAGE)/pyproject.toml --rootdir $(PYTHON_PACKAGE)
 
-test-python: $(LIBRARY_FOLDER)/libtenure.so $(PYTHON)/ruff $(MAIN_ETCD)
+PYTHON_TESTS := $(wildcard $(PYTHON_PACKAGE)/tests/test_*.py)
+# Those that start many programs.
+PROCESS_TESTS := $(patsubst %,$(PYTHON_PACKAGE)/tests/test_%.py,processes interrupts examples)
+
+test-python: TESTS = $(filter-out $(PROCESS_TESTS),$(PYTHON_TESTS))
+test-python-processes: TESTS = $(PROCESS_TESTS)
+test-python test-python-processes: $(LIBRARY_FOLDER)/libtenure.so $(PYTHON)/ruff $(MAIN_ETCD)
 	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so \
-		$(PYTEST) $(PYTHON_PACKAGE)/tests
+		$(PYTEST) $(TESTS)
 
 ## make wheel: target/wheel/tenure-*.whl, the Python package with the release library inside
 WHEEL := $(TARGET)/wheel
