@@ -13,7 +13,7 @@ MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(T
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
 PYTHON_PACKAGE := bindings/python
-PYTHON_FILES := $(wildcard examples/*.py examples/python/*.py tests/*.py tests/tools/*.py \
+PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/tools/*.py \
 	$(PYTHON_PACKAGE)/*.py $(PYTHON_PACKAGE)/src/tenure/*.py $(PYTHON_PACKAGE)/tests/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
 
@@ -182,6 +182,8 @@ test-wheel: wheel $(MAIN_ETCD)
 ## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
 bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
 	tests/tools/with_etcd.py $(MAIN_ETCD) cargo bench --locked --bench latency
+	@echo "From the engine to Python:"
+	TENURE_LIBRARY=$(RELEASE)/libtenure.so PYTHONPATH=$(PYTHON_PACKAGE)/src benches/latency.py
 	@echo "libtenure.so: $$(stat -c %s $(RELEASE)/libtenure.so) bytes"
 
 ## make lint: formatting and lints, changing nothing
