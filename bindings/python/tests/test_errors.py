@@ -231,6 +231,9 @@ def test_the_wait_limit_ends_a_candidacy(service: tenure.Service, place: Place) 
         with pytest.raises(tenure.WaitLimitError):
             campaign.wait_for_leadership(LONG)
         assert names(list(campaign)) == ["FOLLOWER", "ERROR", "CLOSED"]
+        # The shortest time isn't 0, which would be no limit.
+        with pytest.raises(tenure.WaitLimitError):
+            other.campaign("x", wait_limit=1e-9).wait_for_leadership(LONG)
 
 
 def test_what_is_closed_says_so(service: tenure.Service) -> None:
@@ -267,7 +270,7 @@ def test_what_is_closed_says_so(service: tenure.Service) -> None:
 
 
 def test_statuses_for_a_callback_are_not_to_be_read(service: tenure.Service) -> None:
-    with service.campaign("x", on_status=print) as campaign, service.observe("x", on_change=print) as observer:
+    with service.campaign("x", on_status=str) as campaign, service.observe("x", on_change=str) as observer:
         with pytest.raises(tenure.WrongModeError):
             campaign.next_status()
         with pytest.raises(tenure.WrongModeError):

@@ -160,6 +160,7 @@ def step(fencing_token): campaign.resign()
 def test_the_pages_show_what_works() -> None:
     shown = programs(ROOT / "docs" / "python.md")
     assert len(shown) >= 8
-    for number, program in enumerate([*programs(ROOT / "bindings" / "python" / "README.md"), *shown]):
+    readmes = [ROOT / "README.md", ROOT / "bindings" / "python" / "README.md"]
+    for program in [*shown, *(program for page in readmes for program in programs(page))]:
         program = program.replace('"http://127.0.0.1:2379"', f'"{ETCD_ENDPOINTS}"')
         run(SURROUNDINGS + program)

@@ -293,7 +293,7 @@ def test_fork_inside_a_callback() -> None:
 codes = []
 def on_status(status):
     if status.state == tenure.State.LEADER:
-        process = multiprocessing.get_context('fork').Process(target=lambda: sys.exit(error_of(s.candidates) != 'FORKED'))
+        process = multiprocessing.get_context('fork').Process(target=lambda: sys.exit([error_of(s.candidates), error_of(s.close)] != ['FORKED'] * 2))
         process.start()
         process.join(20)
         codes.append(process.exitcode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from ctypes import POINTER, byref
+from ctypes import POINTER, byref, c_void_p
 from typing import Any, Callable, TypeVar
 
 from ._abi import ErrorStruct
@@ -20,16 +20,22 @@ MAX_TIMEOUT_S = (2**31 - 1) // 1000
 
 
 class Handle:
-    """Owns a handle of the library. Being one object, it is freed by whoever lets go of it last, on any thread."""
+    """Owns a handle of the library. Being one object, it is freed by whoever lets go of it last, on any thread. It exists
+    before the library writes the handle into `out`, so that none is lost to a Ctrl-C right after the call."""
 
-    __slots__ = ("_free", "pointer")
+    __slots__ = ("_free", "out")
 
-    def __init__(self, pointer: int | None, free: Callable[[int | None], None]) -> None:
-        self.pointer = pointer
+    def __init__(self, free: Callable[[int | None], None]) -> None:
+        self.out = c_void_p()
         self._free = free
 
+    @property
+    def pointer(self) -> int | None:
+        """What to give to the library."""
+        return self.out.value
+
     def __del__(self) -> None:
-        self._free(self.pointer)
+        self._free(self.out.value)
 
 
 def taken(code: int, error: Any) -> TenureError:

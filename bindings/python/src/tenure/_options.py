@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from ctypes import byref, c_void_p
+from ctypes import byref
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Callable, TypedDict
 
-from ._calls import Handle, call, text
+from ._calls import Handle, call, text, value_bytes
 from ._codes import InvalidValueError, UnknownOptionError
 from ._library import library
 
@@ -63,7 +64,7 @@ def _written(name: str, value: object) -> str:
     if isinstance(value, (int, float)):
         if not abs(value) < 1e12:
             raise InvalidValueError(f"option `{name}`: {value} is no number of seconds")
-        return f"{round(value * 1000)}ms"
+        return f"{math.ceil(value * 1000)}ms"  # up: 0 may mean something else
     if isinstance(value, os.PathLike):
         path = os.fspath(value)
         if isinstance(path, str):
@@ -74,9 +75,9 @@ def _written(name: str, value: object) -> str:
 
 
 def _made(new: Callable[..., int], free: Callable[[Any], None]) -> Handle:
-    out = c_void_p()
-    call(new, byref(out))
-    return Handle(out.value, free)
+    handle = Handle(free)
+    call(new, byref(handle.out))
+    return handle
 
 
 def _set(function: Callable[..., int], handle: Handle, name: str, value: object) -> None:
@@ -101,8 +102,8 @@ def campaign_options(options: Mapping[str, object]) -> Handle:
     """Options for tenure_service_campaign."""
     handle = _made(library.tenure_campaign_options_new, library.tenure_campaign_options_free)
     for name, value in options.items():
-        if name == "value" and isinstance(value, (bytes, bytearray, memoryview)):
-            data = bytes(value)
+        if name == "value":
+            data = value_bytes(value)
             call(library.tenure_campaign_options_set_value, handle.pointer, data, len(data))
         else:
             _set(library.tenure_campaign_options_set, handle, name, value)

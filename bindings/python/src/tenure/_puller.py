@@ -87,7 +87,7 @@ class Puller:
 
     def check_thread(self, call: str) -> None:
         """Refuses a call that would wait for the callback that makes it."""
-        if threading.current_thread() is self._thread:
+        if self.pid == os.getpid() and threading.current_thread() is self._thread:
             raise WrongThreadError(f"{call}: inside a callback of this service it would wait for itself")
 
     def finish(self, timeout: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from ctypes import POINTER, byref, c_void_p
+from ctypes import POINTER, byref
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable
@@ -78,18 +78,16 @@ class Service:
         name = _election(election)
         made = campaign_options(_given(options))
         mailbox = StatusMailbox(_callback(on_status, "on_status"))
-        out = c_void_p()
+        handle = mailbox.campaign = Handle(library.tenure_campaign_free)
         number = self._puller.add(mailbox)
         try:
             call(
                 library.tenure_service_campaign,
-                *(self._puller.service.pointer, name, made.pointer, None, number, None, byref(out)),
+                *(self._puller.service.pointer, name, made.pointer, None, number, None, byref(handle.out)),
             )
         except BaseException:
             self._puller.remove(number)
             raise
-        handle = Handle(out.value, library.tenure_campaign_free)
-        mailbox.campaign = handle
         campaign = Campaign(self, election or "default", handle, mailbox)
         self._campaigns[campaign.election] = campaign
         if on_status is not None:
@@ -109,14 +107,15 @@ class Service:
         """
         name = _election(election)
         mailbox = ObservationMailbox(_callback(on_change, "on_change"))
-        out = c_void_p()
+        handle = Handle(library.tenure_observer_free)
         number = self._puller.add(mailbox)
         try:
-            call(library.tenure_service_observe, self._puller.service.pointer, name, None, number, None, byref(out))
+            pointer = self._puller.service.pointer
+            call(library.tenure_service_observe, pointer, name, None, number, None, byref(handle.out))
         except BaseException:
             self._puller.remove(number)
             raise
-        observer = Observer(self, election or "default", Handle(out.value, library.tenure_observer_free), mailbox)
+        observer = Observer(self, election or "default", handle, mailbox)
         if on_change is not None:
             self._puller.keep(number, observer)
         return observer
@@ -208,9 +207,9 @@ class Service:
 
 
 def _opened(options: Handle) -> Handle:
-    out = c_void_p()
-    call(library.tenure_service_open, options.pointer, byref(out))
-    return Handle(out.value, free_service)
+    handle = Handle(free_service)
+    call(library.tenure_service_open, options.pointer, byref(handle.out))
+    return handle
 
 
 def _given(options: Any) -> dict[str, object]:
