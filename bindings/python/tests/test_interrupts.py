@@ -12,7 +12,7 @@ etcd, frozen = sys.argv[1:]
 def say(text):
     print(text, flush=True)
 def frozen_service():
-    service = tenure.Service(endpoints=frozen, prefix=f"interrupted-{os.getpid()}/", call_timeout="60s", dial_timeout="60s", ttl="2s")
+    service = tenure.Service(endpoints=frozen, prefix=f"interrupted-{os.getpid()}/", call_timeout="60s", dial_timeout="60s", ttl="60s")
     campaign = service.campaign("leader")
     campaign.wait_for_leadership(20)
     say("freeze")
