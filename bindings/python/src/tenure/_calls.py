@@ -87,22 +87,27 @@ def interruptible(work: Callable[[], T], abandoned: threading.Event | None = Non
             done.release()
 
     try:
-        threading.Thread(target=run, name="tenure-call", daemon=True).start()
-    except RuntimeError:
-        # The interpreter is ending, or the system has no thread for us: better uninterruptible than not at all.
-        return work()
-    try:
+        if not _is_started(run):
+            return work()  # better uninterruptible than not at all
         done.acquire()
-    except BaseException:
+    finally:
         if abandoned is not None:
             abandoned.set()
-        raise
     if failures:
         try:
             raise failures[0]
         finally:
             failures.clear()  # no cycle of the exception and this frame
     return results[0]
+
+
+def _is_started(run: Callable[[], None]) -> bool:
+    """Whether a thread runs this now; False: the interpreter is ending, or the system has none left."""
+    try:
+        threading.Thread(target=run, name="tenure-call", daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def wait(function: Callable[..., int], *arguments: Any) -> None:
