@@ -12,7 +12,9 @@ MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
 MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(TOOLS)/etcd-$(ETCD_3_7)/etcdctl)
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
-PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/install/*.py tests/tools/*.py)
+PYTHON_PACKAGE := bindings/python
+PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/install/*.py tests/tools/*.py \
+	$(PYTHON_PACKAGE)/*.py $(PYTHON_PACKAGE)/src/tenure/*.py $(PYTHON_PACKAGE)/tests/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
@@ -34,6 +36,7 @@ EXAMPLES := $(wildcard examples/c/*.c)
 
 .PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
+.PHONY: test-python test-python-processes test-wheel wheel
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
 
@@ -118,7 +121,8 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-cpp-asan test-docs test-examples test-install
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-cpp-asan test-docs test-examples test-install \
+	test-python test-python-processes test-wheel
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -225,9 +229,40 @@ test-docs: $(LIBRARY_FOLDER)/libtenure.so $(MAIN_ETCD) | test-packages
 test-install: $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a
 	MAKE='$(MAKE)' INSTALLED=$(LIBRARY_FOLDER) tests/install/install_test.py
 
+# The package as it is in the tree, with the library that is tested.
+PYTEST = env PYTHONPATH=$(PYTHON_PACKAGE)/src $(PYTHON)/python -m pytest -c $(PYTHON_PACKAGE)/pyproject.toml --rootdir $(PYTHON_PACKAGE)
+
+PYTHON_TESTS := $(wildcard $(PYTHON_PACKAGE)/tests/test_*.py)
+# Those that start many programs.
+PROCESS_TESTS := $(patsubst %,$(PYTHON_PACKAGE)/tests/test_%.py,processes interrupts examples)
+
+test-python: TESTS = $(filter-out $(PROCESS_TESTS),$(PYTHON_TESTS))
+test-python-processes: TESTS = $(PROCESS_TESTS)
+test-python test-python-processes: $(LIBRARY_FOLDER)/libtenure.so $(PYTHON)/ruff $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so \
+		$(PYTEST) $(TESTS)
+
+## make wheel: target/wheel/tenure-*.whl, the Python package with the release library inside
+WHEEL := $(TARGET)/wheel
+
+# auditwheel finds out on which systems the library runs, and names the wheel after them.
+wheel: $(RELEASE)/libtenure.so $(PYTHON)/ruff
+	rm -rf $(WHEEL)
+	TENURE_LIBRARY=$(RELEASE)/libtenure.so $(PYTHON)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--wheel-dir $(WHEEL)/any-linux $(PYTHON_PACKAGE)
+	PATH=$(PYTHON):$$PATH $(PYTHON)/auditwheel repair --plat auto --wheel-dir $(WHEEL) $(WHEEL)/any-linux/*.whl
+	rm -r $(WHEEL)/any-linux
+	@ls -l $(WHEEL)/*.whl
+
+test-wheel: wheel $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env TENURE_WHEEL="$$(ls $(WHEEL)/*.whl)" TENURE_LIBRARY=$(RELEASE)/libtenure.so \
+		$(PYTEST) $(PYTHON_PACKAGE)/tests/check_wheel.py
+
 ## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
 bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
 	tests/tools/with_etcd.py $(MAIN_ETCD) cargo bench --locked --bench latency
+	@echo "From the engine to Python:"
+	TENURE_LIBRARY=$(RELEASE)/libtenure.so PYTHONPATH=$(PYTHON_PACKAGE)/src benches/latency.py
 	@echo "libtenure.so: $$(stat -c %s $(RELEASE)/libtenure.so) bytes"
 
 ## make lint: formatting and lints, changing nothing
@@ -238,7 +273,7 @@ lint: $(PYTHON)/ruff | packages
 	for module in $(GO_MODULES); do (cd $$module && go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
-	MYPYPATH=examples $(PYTHON)/mypy --strict $(PYTHON_FILES)
+	MYPYPATH=examples:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --strict $(PYTHON_FILES)
 
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff
