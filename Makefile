@@ -13,7 +13,7 @@ MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(T
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
 PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/install/*.py tests/tools/*.py)
-GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
+GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
 MAKEFLAGS += --check-symlink-times
@@ -32,7 +32,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: install uninstall dist deb test-install
+.PHONY: install uninstall dist deb test-install test-go
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
@@ -117,7 +117,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-install
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-install test-go
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -191,6 +191,24 @@ $(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/
 	@mkdir -p $(@D)
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
 
+# The library installed where Go's pkg-config finds it. CGO_LDFLAGS has the library's checksum: Go looks at none of a C
+# library's files to see what is to be built again.
+GO_PREFIX = $(TARGET)/go
+GO_LIBRARY = $(GO_PREFIX)/lib/libtenure.so
+GO_ENV = PKG_CONFIG_PATH=$(GO_PREFIX)/lib/pkgconfig GOFLAGS='-mod=readonly -buildvcs=false' \
+	CGO_LDFLAGS="-O2 -g -Wl,-rpath,$(GO_PREFIX)/lib -Wl,--defsym=tenure_built_$$(cksum < $(GO_PREFIX)/lib/libtenure.a | cut -d' ' -f1)=0"
+
+$(GO_LIBRARY): $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a include/tenure.h $(wildcard packaging/*)
+	packaging/install.sh install $(TARGET) /go lib $(LIBRARY_FOLDER)
+	touch $@
+
+# All under the race detector; what crosses into C with every check of pointers that Go has; and with the library as a part
+# of the program.
+test-go: $(GO_LIBRARY) $(MAIN_ETCD)
+	cd bindings/go && $(GO_ENV) ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) ../../tests/tools/with_etcd.py $(MAIN_ETCD) \
+		../../tests/tools/go_test.py -race ./... -- -tags tenure_static -run 'Example|Codes' ./... -- \
+		--experiment=cgocheck2 ./tenure ./leader
+
 # The library that the other tests use, so that a fresh machine needs no release build: `make test-install
 # LIBRARY_FOLDER=$PWD/target/release` tests what is released.
 test-install: $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a
@@ -202,11 +220,11 @@ bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
 	@echo "libtenure.so: $$(stat -c %s $(RELEASE)/libtenure.so) bytes"
 
 ## make lint: formatting and lints, changing nothing
-lint: $(PYTHON)/ruff | packages
+lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 	cargo fmt --check || { echo "run: make fmt"; exit 1; }
 	cargo clippy --locked --all-targets -- -D warnings || { echo "some are repaired by: make fix"; exit 1; }
 	@unformatted=$$(gofmt -l $(GO_MODULES) </dev/null); [ -z "$$unformatted" ] || { echo "$$unformatted: run make fmt"; exit 1; }
-	for module in $(GO_MODULES); do (cd $$module && go vet ./...) || exit 1; done
+	for module in $(GO_MODULES); do (cd $$module && $(GO_ENV) go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
 	MYPYPATH=examples $(PYTHON)/mypy --strict $(PYTHON_FILES)

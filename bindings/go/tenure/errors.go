@@ -194,13 +194,22 @@ func await[T any](ctx context.Context, what string, unless Code, call func(timeo
 	}()
 	select {
 	case got := <-answered:
-		if got.failure != nil && Code(got.failure.Code) == unless && ctx.Err() != nil {
+		if got.failure != nil && Code(got.failure.Code) == unless && isOver(ctx) {
 			return got.value, interrupted(ctx, what, unless)
 		}
 		return got.value, asError(got.failure)
 	case <-ctx.Done():
 		return none, interrupted(ctx, what, unless)
 	}
+}
+
+// isOver tells whether the context has ended. Where its deadline is all but here, the library saw it first, and the context's
+// own timer is waited for.
+func isOver(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < 2*time.Millisecond {
+		<-ctx.Done()
+	}
+	return ctx.Err() != nil
 }
 
 // interrupted is the error of a call that its context ended.
