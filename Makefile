@@ -13,7 +13,7 @@ MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(T
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
 PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/install/*.py tests/tools/*.py)
-GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod))
+GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod examples/go/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
 MAKEFLAGS += --check-symlink-times
@@ -32,7 +32,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: install uninstall dist deb test-install test-go
+.PHONY: install uninstall dist deb test-install test-go test-go-examples
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
@@ -117,7 +117,7 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-install test-go
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-examples test-install test-go test-go-examples
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -208,6 +208,14 @@ test-go: $(GO_LIBRARY) $(MAIN_ETCD)
 	cd bindings/go && $(GO_ENV) ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) ../../tests/tools/with_etcd.py $(MAIN_ETCD) \
 		../../tests/tools/go_test.py -race ./... -- -tags tenure_static -run 'Example|Codes' ./... -- \
 		--experiment=cgocheck2 ./tenure ./leader
+
+GO_EXAMPLES := $(TARGET)/examples/go
+
+test-go-examples: $(GO_LIBRARY) $(TARGET)/examples/tested/worker $(MAIN_ETCD)
+	@mkdir -p $(GO_EXAMPLES)
+	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/ ./...
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) TENURE_EXAMPLES=$(TARGET)/examples/tested \
+		TENURE_GO_EXAMPLES=$(GO_EXAMPLES) tests/go_examples_test.py
 
 # The library that the other tests use, so that a fresh machine needs no release build: `make test-install
 # LIBRARY_FOLDER=$PWD/target/release` tests what is released.
