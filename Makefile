@@ -211,9 +211,14 @@ test-go: $(GO_LIBRARY) $(MAIN_ETCD)
 
 GO_EXAMPLES := $(TARGET)/examples/go
 
-test-go-examples: $(GO_LIBRARY) $(TARGET)/examples/tested/worker $(MAIN_ETCD)
-	@mkdir -p $(GO_EXAMPLES)
+# The program that docs/go.md begins with.
+$(GO_EXAMPLES)/start.go: docs/go.md
+	@mkdir -p $(@D)
+	sed -n '/^package main$$/,/^```$$/{/^```/!p}' $< > $@
+
+test-go-examples: $(GO_LIBRARY) $(TARGET)/examples/tested/worker $(GO_EXAMPLES)/start.go $(MAIN_ETCD)
 	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/ ./...
+	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/start $(GO_EXAMPLES)/start.go
 	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) TENURE_EXAMPLES=$(TARGET)/examples/tested \
 		TENURE_GO_EXAMPLES=$(GO_EXAMPLES) tests/go_examples_test.py
 
