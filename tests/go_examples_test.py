@@ -84,7 +84,6 @@ class Worker(unittest.TestCase):
             "quit\n",
             "candidates\nresign\nresign\ncandidates\nquit\n",
             "campaign\nnonsense\n\nquit\n",
-            "resign\n\ncandidates\nquit",
         ):
             # Waiting behind a leader, so that nothing depends on when it is elected.
             arguments: tuple[str, ...] = ("--endpoints", ENDPOINTS, "--service", "obeys")
