@@ -32,7 +32,7 @@ LIBRARY_FOLDER := $(DEBUG)
 CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
-.PHONY: install uninstall dist deb test-install test-go test-go-examples
+.PHONY: install uninstall dist deb test-install test-go test-go-examples bench-go run-bench-go
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
@@ -193,13 +193,13 @@ $(TARGET)/examples/tested/readme: $(TARGET)/examples/readme.c $(LIBRARY_FOLDER)/
 
 # The library installed where Go's pkg-config finds it. CGO_LDFLAGS has the library's checksum: Go looks at none of a C
 # library's files to see what is to be built again.
-GO_PREFIX = $(TARGET)/go
+GO_PREFIX = $(LIBRARY_FOLDER)/go
 GO_LIBRARY = $(GO_PREFIX)/lib/libtenure.so
 GO_ENV = PKG_CONFIG_PATH=$(GO_PREFIX)/lib/pkgconfig GOFLAGS='-mod=readonly -buildvcs=false' \
 	CGO_LDFLAGS="-O2 -g -Wl,-rpath,$(GO_PREFIX)/lib -Wl,--defsym=tenure_built_$$(cksum < $(GO_PREFIX)/lib/libtenure.a | cut -d' ' -f1)=0"
 
 $(GO_LIBRARY): $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a include/tenure.h $(wildcard packaging/*)
-	packaging/install.sh install $(TARGET) /go lib $(LIBRARY_FOLDER)
+	packaging/install.sh install $(LIBRARY_FOLDER) /go lib $(LIBRARY_FOLDER)
 	touch $@
 
 # All under the race detector; what crosses into C with every check of pointers that Go has; and with the library as a part
@@ -207,7 +207,7 @@ $(GO_LIBRARY): $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a incl
 test-go: $(GO_LIBRARY) $(MAIN_ETCD)
 	cd bindings/go && $(GO_ENV) ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) ../../tests/tools/with_etcd.py $(MAIN_ETCD) \
 		../../tests/tools/go_test.py -race ./... -- -tags tenure_static -run 'Example|Codes' ./... -- \
-		--experiment=cgocheck2 ./tenure ./leader
+		--experiment=cgocheck2 -run 'Example|Leader|Observ|Clos|Wrong|Zero|Many|Resign' ./tenure ./leader
 
 GO_EXAMPLES := $(TARGET)/examples/go
 
@@ -231,6 +231,13 @@ test-install: $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a
 bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
 	tests/tools/with_etcd.py $(MAIN_ETCD) cargo bench --locked --bench latency
 	@echo "libtenure.so: $$(stat -c %s $(RELEASE)/libtenure.so) bytes"
+
+## make bench-go: what passes from a call to the reading of its event from a channel
+bench-go: $(RELEASE)/libtenure.so $(RELEASE)/libtenure.a
+	$(MAKE) LIBRARY_FOLDER=$(RELEASE) run-bench-go
+
+run-bench-go: $(GO_LIBRARY)
+	cd bindings/go && $(GO_ENV) go test ./tenure -run '^$$' -bench . -benchtime 3000x
 
 ## make lint: formatting and lints, changing nothing
 lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
