@@ -35,7 +35,7 @@ CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
 .PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
-.PHONY: test-go test-go-examples
+.PHONY: test-go test-go-examples bench-go
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-python test-python-processes test-wheel wheel
 .PHONY: test-packages tools clean help
@@ -107,10 +107,15 @@ deb: $(INSTALLED)/libtenure.so $(INSTALLED)/libtenure.a
 header: | packages
 	TENURE_UPDATE=1 cargo test --locked --quiet --test header
 
-## make demo: an election, start to end, on an etcd of its own
-demo: $(TARGET)/examples/release/worker $(MAIN_ETCD)
-	tests/tools/with_etcd.py $(MAIN_ETCD) examples/demo.py $(foreach who,alpha beta gamma,--worker $(who)=$<) \
+## make demo: an election, start to end, of workers in C, Python and Go on an etcd of their own
+demo: $(TARGET)/examples/release/worker $(TARGET)/examples/release/go-worker $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env PYTHONPATH=bindings/python/src TENURE_LIBRARY=$(RELEASE)/libtenure.so \
+		examples/demo.py --worker C=$< --worker 'Python=python3 examples/python/worker.py' --worker Go=$(word 2,$^) \
 		--etcdctl $(MAIN_ETCDCTL)
+
+$(TARGET)/examples/release/go-worker: GO_PREFIX = $(RELEASE)/go
+$(TARGET)/examples/release/go-worker: $(RELEASE)/go/lib/libtenure.so $(wildcard examples/go/go.mod examples/go/worker/* bindings/go/*/* bindings/go/internal/*/*)
+	cd examples/go && $(GO_ENV) go build -o $@ ./worker
 
 ## make examples: the programs of examples/c, in target/examples/release
 examples: $(patsubst examples/c/%.c,$(TARGET)/examples/release/%,$(EXAMPLES))
@@ -227,13 +232,13 @@ test-docs: $(LIBRARY_FOLDER)/libtenure.so $(MAIN_ETCD) | test-packages
 
 # The library installed where Go's pkg-config finds it. CGO_LDFLAGS has the library's checksum: Go looks at none of a C
 # library's files to see what is to be built again.
-GO_PREFIX = $(TARGET)/go
+GO_PREFIX = $(LIBRARY_FOLDER)/go
 GO_LIBRARY = $(GO_PREFIX)/lib/libtenure.so
 GO_ENV = PKG_CONFIG_PATH=$(GO_PREFIX)/lib/pkgconfig GOFLAGS='-mod=readonly -buildvcs=false' \
 	CGO_LDFLAGS="-O2 -g -Wl,-rpath,$(GO_PREFIX)/lib -Wl,--defsym=tenure_built_$$(cksum < $(GO_PREFIX)/lib/libtenure.a | cut -d' ' -f1)=0"
 
-$(GO_LIBRARY): $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a include/tenure.h $(wildcard packaging/*)
-	packaging/install.sh install $(TARGET) /go lib $(LIBRARY_FOLDER)
+%/go/lib/libtenure.so: %/libtenure.so %/libtenure.a include/tenure.h $(wildcard packaging/*) | packages
+	packaging/install.sh install $* /go lib $*
 	touch $@
 
 # All under the race detector; what crosses into C with every check of pointers that Go has; and with the library as a part
@@ -241,13 +246,18 @@ $(GO_LIBRARY): $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a incl
 test-go: $(GO_LIBRARY) $(MAIN_ETCD)
 	cd bindings/go && $(GO_ENV) ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) ../../tests/tools/with_etcd.py $(MAIN_ETCD) \
 		../../tests/tools/go_test.py -race ./... -- -tags tenure_static -run 'Example|Codes' ./... -- \
-		--experiment=cgocheck2 ./tenure ./leader
+		--experiment=cgocheck2 -run 'Example|Leader|Observ|Clos|Wrong|Zero|Many|Resign' ./tenure ./leader
 
 GO_EXAMPLES := $(TARGET)/examples/go
 
-test-go-examples: $(GO_LIBRARY) $(TESTED)/c/worker $(MAIN_ETCD)
-	@mkdir -p $(GO_EXAMPLES)
+# The program that docs/go.md begins with.
+$(GO_EXAMPLES)/start.go: docs/go.md
+	@mkdir -p $(@D)
+	sed -n '/^package main$$/,/^```$$/{/^```/!p}' $< > $@
+
+test-go-examples: $(GO_LIBRARY) $(TESTED)/c/worker $(GO_EXAMPLES)/start.go $(MAIN_ETCD)
 	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/ ./...
+	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/start $(GO_EXAMPLES)/start.go
 	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) TENURE_EXAMPLES=$(TESTED)/c \
 		TENURE_GO_EXAMPLES=$(GO_EXAMPLES) tests/go_examples_test.py
 
@@ -291,6 +301,11 @@ bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
 	@echo "From the engine to Python:"
 	TENURE_LIBRARY=$(RELEASE)/libtenure.so PYTHONPATH=$(PYTHON_PACKAGE)/src benches/latency.py
 	@echo "libtenure.so: $$(stat -c %s $(RELEASE)/libtenure.so) bytes"
+
+## make bench-go: what passes from a call to the reading of its event from a channel
+bench-go: GO_PREFIX = $(RELEASE)/go
+bench-go: $(RELEASE)/go/lib/libtenure.so
+	cd bindings/go && $(GO_ENV) go test ./tenure -run '^$$' -bench . -benchtime 3000x
 
 ## make lint: formatting and lints, changing nothing
 lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages

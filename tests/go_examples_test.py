@@ -22,13 +22,12 @@ DEMO = pathlib.Path(__file__).resolve().parent.parent / "examples" / "demo.py"
 ENDPOINTS = os.environ["ETCD_ENDPOINTS"]
 
 
-def run(*command: str | pathlib.Path, status: int = 0, typed: str = "") -> list[str]:
+def run(*command: str | pathlib.Path, status: int = 0) -> list[str]:
     """The lines that a program prints; it must end with this status."""
     ended = subprocess.run(
         [str(word) for word in command],
-        input=typed,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
         text=True,
         timeout=60,
         check=False,
@@ -38,18 +37,38 @@ def run(*command: str | pathlib.Path, status: int = 0, typed: str = "") -> list[
     return ended.stdout.splitlines()
 
 
+def start(*command: str | pathlib.Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 def shapes(lines: list[str]) -> list[str]:
     """Lines without what differs from run to run. Sorted: claims and events come from different threads."""
     return sorted(re.sub(r"\b[1-9][0-9]*\b", "N", re.sub(r"sequence=(\d)\b", r"sequence=#\1", line)) for line in lines)
 
 
 class Worker(unittest.TestCase):
-    def assert_alike(self, *arguments: str, typed: str = "", status: int = 0) -> list[str]:
-        in_c, in_go = (
-            run(worker, *arguments, typed=typed, status=status) for worker in (C_WORKER, PROGRAMS / "worker")
-        )
+    def assert_alike(self, *arguments: str, status: int = 0) -> list[str]:
+        in_c, in_go = (run(worker, *arguments, status=status) for worker in (C_WORKER, PROGRAMS / "worker"))
         self.assertEqual(shapes(in_go), shapes(in_c))
         return in_go
+
+    def converse(self, worker: pathlib.Path, arguments: tuple[str, ...], commands: str) -> list[str]:
+        """What it prints, other than while it joins as the second candidate; then it is given the commands."""
+        process = start(worker, *arguments)
+        self.addCleanup(process.kill)
+        assert process.stdin is not None and process.stdout is not None
+        events, line = [], ""
+        while not line.endswith("count=2\n"):
+            process.stdin.write("candidates\n")
+            process.stdin.flush()
+            while not line.startswith("candidates "):
+                line = process.stdout.readline()
+                self.assertTrue(line, "it ended early")
+                events += [line.rstrip("\n")] if line.startswith("event ") else []
+            line = line if line.endswith("count=2\n") else ""
+        rest, _ = process.communicate(commands, timeout=60)
+        self.assertEqual(process.returncode, 0)
+        return events + rest.splitlines()
 
     def test_it_elects_itself_without_a_server(self) -> None:
         lines = self.assert_alike("--endpoints", "memory://trial", "--for", "1")
@@ -61,19 +80,21 @@ class Worker(unittest.TestCase):
         self.assertGreater(end - start, 500_000_000)
 
     def test_it_obeys_as_the_one_in_c_does(self) -> None:
-        for commands in ("quit\n", "candidates\nresign\nresign\ncandidates\nquit\n", "campaign\nnonsense\n\nquit\n"):
+        for commands in (
+            "quit\n",
+            "candidates\nresign\nresign\ncandidates\nquit\n",
+            "campaign\nnonsense\n\nquit\n",
+        ):
             # Waiting behind a leader, so that nothing depends on when it is elected.
-            leader = subprocess.Popen(
-                [PROGRAMS / "worker", "--endpoints", ENDPOINTS, "--service", "obeys", "--value", "the leader"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+            arguments: tuple[str, ...] = ("--endpoints", ENDPOINTS, "--service", "obeys")
+            leader = start(PROGRAMS / "worker", *arguments, "--value", "the leader")
+            self.addCleanup(leader.kill)
             assert leader.stdout is not None
             while "state=LEADER" not in leader.stdout.readline():
                 self.assertIsNone(leader.poll())
-            arguments = ("--endpoints", ENDPOINTS, "--service", "obeys", "--value", "a\tb")
-            self.assert_alike(*arguments, typed=commands)
+            arguments += ("--value", "a\tb")
+            in_c, in_go = (self.converse(worker, arguments, commands) for worker in (C_WORKER, PROGRAMS / "worker"))
+            self.assertEqual(shapes(in_go), shapes(in_c))
             leader.send_signal(signal.SIGINT)
             leader.communicate(timeout=30)
             self.assertEqual(leader.returncode, 0)
@@ -102,12 +123,19 @@ class Worker(unittest.TestCase):
             self.assertEqual(len(rows), 64)
 
     def test_the_demo_goes_well_with_it(self) -> None:
-        command = [sys.executable, DEMO, "--worker", PROGRAMS / "worker", "--etcdctl", os.environ["ETCDCTL"]]
-        lines = run(*command)
+        workers = (f"--worker=C={C_WORKER}", f"--worker=Go={PROGRAMS / 'worker'}")
+        lines = run(sys.executable, DEMO, *workers, "--etcdctl", os.environ["ETCDCTL"])
         self.assertRegex(lines[-1], r"^demo: ok, \d+ leaders, .* overlap 0 ms$", "\n".join(lines))
 
 
 class Others(unittest.TestCase):
+    def test_the_start_in_the_documentation_leads(self) -> None:
+        lines = run(PROGRAMS / "start")
+        self.assertEqual(
+            [re.sub("token [1-9][0-9]*", "token T", line) for line in lines],
+            [f"step {step} as leader, token T" for step in range(3)],
+        )
+
     def test_a_late_write_is_fenced_off(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             ledger = pathlib.Path(folder, "ledger")
@@ -121,9 +149,8 @@ class Others(unittest.TestCase):
             self.assertEqual((sorted(tokens), tokens[-1]), (tokens, int(highest)))
 
     def test_an_observer_sees_a_leader_come_and_go(self) -> None:
-        observer = subprocess.Popen(
-            [PROGRAMS / "observer", ENDPOINTS, "observed", "e"], stdout=subprocess.PIPE, text=True
-        )
+        observer = start(PROGRAMS / "observer", ENDPOINTS, "observed", "e")
+        self.addCleanup(observer.kill)
         assert observer.stdout is not None
         self.assertEqual(observer.stdout.readline(), "nobody leads\n")
         arguments = ("--endpoints", ENDPOINTS, "--service", "observed", "--election", "e", "--value", "me")

@@ -20,12 +20,13 @@ need() { # PROGRAM PACKAGE
 }
 
 protoc_works || packages="$packages protobuf-compiler libprotobuf-dev"
+# By it Go finds the library.
+need pkg-config pkg-config
 if [ "$1" = test ]; then
     need g++ g++
     need valgrind valgrind
     [ -e /usr/include/gtest/gtest.h ] || packages="$packages libgtest-dev"
     need cmake cmake
-    need pkg-config pkg-config
     need openssl openssl
     # JSON for the conformance drivers in C and C++.
     [ -e /usr/include/jansson.h ] || packages="$packages libjansson-dev"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -94,13 +95,12 @@ def test_a_worker_obeys(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_demo_runs_with_it() -> None:
-    command = [sys.executable, str(ROOT / "examples" / "demo.py"), "--worker", str(EXAMPLES / "worker.py")]
+    worker = shlex.join((sys.executable, str(EXAMPLES / "worker.py")))
+    command = [sys.executable, str(ROOT / "examples" / "demo.py"), f"--worker=one={worker}", f"--worker=other={worker}"]
     command += ["--etcdctl", os.environ["ETCDCTL"], "--endpoint", ETCD_ENDPOINTS]
-    path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
     ended = subprocess.run(
         command,
         check=False,
-        env={**os.environ, "PATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

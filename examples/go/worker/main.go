@@ -214,16 +214,20 @@ func (w *worker) obey(command string) bool {
 	return true
 }
 
-// commands are the lines of stdin. At its end none come any more: a worker without commands goes on working.
+// commands are the whole lines of stdin. At its end none come any more: a worker without commands goes on working.
 func commands() <-chan string {
 	lines := make(chan string)
 	go func() {
-		input := bufio.NewScanner(os.Stdin)
-		for input.Scan() {
-			lines <- input.Text()
-		}
-		if err := input.Err(); err != nil {
-			fmt.Fprintln(os.Stderr, "worker: stdin:", err)
+		for input := bufio.NewReader(os.Stdin); ; {
+			line, err := input.ReadString('\n')
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "worker: stdin:", err)
+				return
+			}
+			lines <- strings.TrimSuffix(line, "\n")
 		}
 	}()
 	return lines
