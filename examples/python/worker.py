@@ -241,7 +241,8 @@ def main() -> int:
         signal.signal(number, lambda *_: commands.put("quit"))
     try:
         claims = Claims(given.claims)
-        service = tenure.Service(**{"service": "worker", **{k: v for k, v in options.items() if v is not None}})
+        chosen = {name: value for name, value in options.items() if value is not None}
+        service = tenure.Service(**{"service": "worker", "log_level": "off", **chosen})
         threading.Thread(target=read_commands, args=(commands,), daemon=True).start()
         with service, Worker(service, given.election, claims, given.poll_us) as worker:
             run(worker, commands, given.for_s)

@@ -45,17 +45,17 @@ def service(place: Place) -> Iterator[tenure.Service]:
         yield service
 
 
-def our_threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("tenure")}
+def event_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "tenure-events"}
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """No test leaves a thread of ours."""
-    before = our_threads()
+    """No test leaves a service open."""
+    before = event_threads()
     yield
     gc.collect()
-    eventually(lambda: our_threads() <= before)
+    eventually(lambda: event_threads() <= before)
 
 
 @pytest.fixture

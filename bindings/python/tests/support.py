@@ -58,6 +58,11 @@ def closes(service: tenure.Service) -> bool:
     return True
 
 
+def state(stat: pathlib.Path) -> str:
+    """S sleeps, R runs, T is stopped: of the process or thread whose file in /proc this is."""
+    return stat.read_text().rsplit(")", 1)[1].split()[0]
+
+
 class Etcd:
     """An etcd of one test's own, to be stopped or protected by passwords."""
 
@@ -87,6 +92,9 @@ class Etcd:
     def freeze(self) -> None:
         """From now on it answers nothing."""
         self.process.send_signal(signal.SIGSTOP)
+        # A thread that runs on another processor goes on until the signal gets there.
+        threads = pathlib.Path(f"/proc/{self.process.pid}/task")
+        eventually(lambda: all(state(thread / "stat") == "T" for thread in threads.iterdir()))
 
     def thaw(self) -> None:
         """It goes on."""

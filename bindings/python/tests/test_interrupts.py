@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pathlib
 import signal
 
-from support import ETCD_ENDPOINTS, Etcd, eventually, outcome, python
+from support import ETCD_ENDPOINTS, Etcd, eventually, outcome, python, state
 
 HEAD = """
 import os, sys, threading, time, tenure
@@ -89,14 +90,9 @@ def test_ctrl_c_interrupts_every_wait(etcd: Etcd) -> None:
             assert child.stdout.readline() == "waiting\n", (name, outcome(child))
     for name, child in children.items():
         # It may be just about to wait; a program that waits has no way to tell.
-        eventually(lambda child=child: thread_waits(child.pid))  # type: ignore[misc]
+        main_thread = pathlib.Path(f"/proc/{child.pid}/task/{child.pid}/stat")
+        eventually(lambda path=main_thread: state(path) == "S")  # type: ignore[misc]
         child.send_signal(signal.SIGINT)
     for name, child in children.items():
         status, out, err = outcome(child)
         assert status == 0 and out == "interrupted\n", f"{name}: status {status}\n{out}{err}"
-
-
-def thread_waits(pid: int) -> bool:
-    """Whether a process's main thread sleeps."""
-    with open(f"/proc/{pid}/task/{pid}/stat") as file:
-        return file.read().rsplit(")", 1)[1].split()[0] == "S"

@@ -254,3 +254,14 @@ def test_times_are_kept(service: tenure.Service, place: Place) -> None:
                     with pytest.raises(tenure.TimeoutError):
                         wait(timeout)
                     assert timeout <= time.monotonic() - began + 0.002 < timeout + LONG
+
+
+def test_waits_on_the_main_thread_share_a_helper(service: tenure.Service) -> None:
+    def helpers() -> int:
+        return sum(thread.name == "tenure-calls" for thread in threading.enumerate())
+
+    service.candidates("x")
+    before = helpers()
+    for _ in range(50):
+        service.candidates("x")
+    assert helpers() == before >= 1

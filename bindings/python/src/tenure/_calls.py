@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from ctypes import POINTER, byref, c_void_p
-from typing import Any, Callable, TypeVar
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from ._abi import ErrorStruct
 from ._codes import EXCEPTIONS, Code, InvalidArgumentError
 from ._errors import TenureError
 from ._library import library
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
 
 T = TypeVar("T")
 ErrorPointer = POINTER(ErrorStruct)
@@ -83,11 +88,9 @@ def interruptible(work: Callable[[], T], abandoned: threading.Event | None = Non
             results.append(work())
         except BaseException as failure:  # noqa: BLE001 whatever it is, it is the main thread's
             failures.append(failure)
-        finally:
-            done.release()
 
     try:
-        if not _is_started(run):
+        if not _is_handed_over(run, done):
             return work()  # better uninterruptible than not at all
         done.acquire()
     finally:
@@ -101,13 +104,39 @@ def interruptible(work: Callable[[], T], abandoned: threading.Event | None = Non
     return results[0]
 
 
-def _is_started(run: Callable[[], None]) -> bool:
-    """Whether a thread runs this now; False: the interpreter is ending, or the system has none left."""
+# A piece of work for a helper thread, and a lock to release when it is done.
+Inbox: TypeAlias = "SimpleQueue[tuple[Callable[[], None], threading.Lock]]"
+
+# Where helper threads that have nothing to do wait for work. One is enough but for those that were abandoned at theirs.
+_idle: list[Inbox] = []
+
+
+def _is_handed_over(run: Callable[[], None], done: threading.Lock) -> bool:
+    """Whether a helper runs this now; False: the interpreter is ending, or the system has no thread left."""
     try:
-        threading.Thread(target=run, name="tenure-call", daemon=True).start()
-    except RuntimeError:
-        return False
+        inbox = _idle.pop()
+    except IndexError:
+        inbox = SimpleQueue()
+        try:
+            threading.Thread(target=_help, args=(inbox,), name="tenure-calls", daemon=True).start()
+        except RuntimeError:
+            return False
+    inbox.put((run, done))
     return True
+
+
+def _help(inbox: Inbox) -> None:
+    while True:
+        run, done = inbox.get()
+        run()
+        # First, so that the next wait finds it; and nothing of the last one is kept.
+        _idle.append(inbox)
+        done.release()
+        del run, done
+
+
+# A child has none of its parent's threads.
+os.register_at_fork(after_in_child=_idle.clear)
 
 
 def wait(function: Callable[..., int], *arguments: Any) -> None:
