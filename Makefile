@@ -12,8 +12,10 @@ MAIN_ETCD := $(or $(ETCD),$(TOOLS)/etcd-$(ETCD_3_7)/etcd)
 MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(TOOLS)/etcd-$(ETCD_3_7)/etcdctl)
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
-PYTHON_FILES := $(wildcard examples/*.py tests/*.py tests/install/*.py tests/tools/*.py)
-GO_MODULES := $(dir $(wildcard tests/peer/go.mod))
+PYTHON_PACKAGE := bindings/python
+PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/install/*.py tests/tools/*.py \
+	$(PYTHON_PACKAGE)/*.py $(PYTHON_PACKAGE)/src/tenure/*.py $(PYTHON_PACKAGE)/tests/*.py)
+GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod examples/go/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
 MAKEFLAGS += --check-symlink-times
@@ -33,7 +35,9 @@ CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
 .PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
+.PHONY: test-go test-go-examples
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
+.PHONY: test-python test-python-processes test-wheel wheel
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
 
@@ -118,7 +122,8 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 	$(COMPILE_EXAMPLE) -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
 
 # A part is a target of this file; see tests/tools/summary.sh for what it may print.
-TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-cpp-asan test-docs test-examples test-install
+TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-cpp-asan test-docs test-examples test-install \
+	test-python test-python-processes test-wheel test-go test-go-examples
 
 ## make test: every test; ends with "N passed, N failed"
 test: test-packages tools
@@ -220,25 +225,82 @@ $(TESTED)/cpp/%: examples/cpp/%.cpp include/tenure.hpp $(LIBRARY_FOLDER)/libtenu
 test-docs: $(LIBRARY_FOLDER)/libtenure.so $(MAIN_ETCD) | test-packages
 	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) LIBRARY_FOLDER=$(LIBRARY_FOLDER) tests/docs_test.py
 
+# The library installed where Go's pkg-config finds it. CGO_LDFLAGS has the library's checksum: Go looks at none of a C
+# library's files to see what is to be built again.
+GO_PREFIX = $(TARGET)/go
+GO_LIBRARY = $(GO_PREFIX)/lib/libtenure.so
+GO_ENV = PKG_CONFIG_PATH=$(GO_PREFIX)/lib/pkgconfig GOFLAGS='-mod=readonly -buildvcs=false' \
+	CGO_LDFLAGS="-O2 -g -Wl,-rpath,$(GO_PREFIX)/lib -Wl,--defsym=tenure_built_$$(cksum < $(GO_PREFIX)/lib/libtenure.a | cut -d' ' -f1)=0"
+
+$(GO_LIBRARY): $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a include/tenure.h $(wildcard packaging/*)
+	packaging/install.sh install $(TARGET) /go lib $(LIBRARY_FOLDER)
+	touch $@
+
+# All under the race detector; what crosses into C with every check of pointers that Go has; and with the library as a part
+# of the program.
+test-go: $(GO_LIBRARY) $(MAIN_ETCD)
+	cd bindings/go && $(GO_ENV) ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) ../../tests/tools/with_etcd.py $(MAIN_ETCD) \
+		../../tests/tools/go_test.py -race ./... -- -tags tenure_static -run 'Example|Codes' ./... -- \
+		--experiment=cgocheck2 ./tenure ./leader
+
+GO_EXAMPLES := $(TARGET)/examples/go
+
+test-go-examples: $(GO_LIBRARY) $(TESTED)/c/worker $(MAIN_ETCD)
+	@mkdir -p $(GO_EXAMPLES)
+	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/ ./...
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCDCTL=$(MAIN_ETCDCTL) TENURE_EXAMPLES=$(TESTED)/c \
+		TENURE_GO_EXAMPLES=$(GO_EXAMPLES) tests/go_examples_test.py
+
 # The library that the other tests use, so that a fresh machine needs no release build: `make test-install
 # LIBRARY_FOLDER=$PWD/target/release` tests what is released.
 test-install: $(LIBRARY_FOLDER)/libtenure.so $(LIBRARY_FOLDER)/libtenure.a
 	MAKE='$(MAKE)' INSTALLED=$(LIBRARY_FOLDER) tests/install/install_test.py
 
+# The package as it is in the tree, with the library that is tested.
+PYTEST = env PYTHONPATH=$(PYTHON_PACKAGE)/src $(PYTHON)/python -m pytest -c $(PYTHON_PACKAGE)/pyproject.toml --rootdir $(PYTHON_PACKAGE)
+
+PYTHON_TESTS := $(wildcard $(PYTHON_PACKAGE)/tests/test_*.py)
+# Those that start many programs.
+PROCESS_TESTS := $(patsubst %,$(PYTHON_PACKAGE)/tests/test_%.py,processes interrupts examples)
+
+test-python: TESTS = $(filter-out $(PROCESS_TESTS),$(PYTHON_TESTS))
+test-python-processes: TESTS = $(PROCESS_TESTS)
+test-python test-python-processes: $(LIBRARY_FOLDER)/libtenure.so $(PYTHON)/ruff $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so \
+		$(PYTEST) $(TESTS)
+
+## make wheel: target/wheel/tenure-*.whl, the Python package with the release library inside
+WHEEL := $(TARGET)/wheel
+
+# auditwheel finds out on which systems the library runs, and names the wheel after them.
+wheel: $(RELEASE)/libtenure.so $(PYTHON)/ruff
+	rm -rf $(WHEEL)
+	TENURE_LIBRARY=$(RELEASE)/libtenure.so $(PYTHON)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--wheel-dir $(WHEEL)/any-linux $(PYTHON_PACKAGE)
+	PATH=$(PYTHON):$$PATH $(PYTHON)/auditwheel repair --plat auto --wheel-dir $(WHEEL) $(WHEEL)/any-linux/*.whl
+	rm -r $(WHEEL)/any-linux
+	@ls -l $(WHEEL)/*.whl
+
+test-wheel: wheel $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env TENURE_WHEEL="$$(ls $(WHEEL)/*.whl)" TENURE_LIBRARY=$(RELEASE)/libtenure.so \
+		$(PYTEST) $(PYTHON_PACKAGE)/tests/check_wheel.py
+
 ## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
 bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
 	tests/tools/with_etcd.py $(MAIN_ETCD) cargo bench --locked --bench latency
+	@echo "From the engine to Python:"
+	TENURE_LIBRARY=$(RELEASE)/libtenure.so PYTHONPATH=$(PYTHON_PACKAGE)/src benches/latency.py
 	@echo "libtenure.so: $$(stat -c %s $(RELEASE)/libtenure.so) bytes"
 
 ## make lint: formatting and lints, changing nothing
-lint: $(PYTHON)/ruff | packages
+lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 	cargo fmt --check || { echo "run: make fmt"; exit 1; }
 	cargo clippy --locked --all-targets -- -D warnings || { echo "some are repaired by: make fix"; exit 1; }
 	@unformatted=$$(gofmt -l $(GO_MODULES) </dev/null); [ -z "$$unformatted" ] || { echo "$$unformatted: run make fmt"; exit 1; }
-	for module in $(GO_MODULES); do (cd $$module && go vet ./...) || exit 1; done
+	for module in $(GO_MODULES); do (cd $$module && $(GO_ENV) go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
-	MYPYPATH=examples $(PYTHON)/mypy --strict $(PYTHON_FILES)
+	MYPYPATH=examples:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --strict $(PYTHON_FILES)
 
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff

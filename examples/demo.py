@@ -238,8 +238,11 @@ class Worker(Child):
 
     def order(self, command: str) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Failed(f"{self.who} ended by itself, with status {self.process.wait()}") from None
 
     def answer(self, command: str) -> dict[str, str]:
         """Gives a command and waits for the line that begins with the same word."""
@@ -448,7 +451,10 @@ class Demo:
 
     def candidates(self) -> list[tuple[str, int]]:
         """Who stands in etcd, with their tokens, as a worker reads it."""
-        who, worker = next((who, worker) for who, worker in self.workers.items() if not worker.ended)
+        alive = [who for who, worker in self.workers.items() if not worker.ended]
+        if not alive:
+            raise Failed(f"all workers ended by themselves: {', '.join(self.workers)}")
+        who, worker = alive[0], self.workers[alive[0]]
         start = len(worker.said)
         self.obeyed(who, "candidates")
         with self.news.changed:

@@ -163,33 +163,53 @@ func within(ctx context.Context) int32 {
 	return int32(min(max(left, 0), math.MaxInt32))
 }
 
+// inCall bounds how many threads wait inside the library: a call whose context has ended goes on there until its timeout,
+// and so many of them must not become so many threads.
+var inCall = make(chan struct{}, 100)
+
 // await runs a call that may wait; the context's end wakes the caller at once, and the call ends by itself by its timeout.
-// unless tells what it means that the context ended first; what names the call.
+// unless is what the library answers when the time is over; what names the call.
 func await[T any](ctx context.Context, what string, unless Code, call func(timeoutMS int32) (T, *capi.Failure)) (T, error) {
-	timeoutMS := within(ctx)
-	if ctx.Done() == nil {
-		value, failure := call(timeoutMS)
-		return value, asError(failure)
-	}
 	type answer struct {
 		value   T
 		failure *capi.Failure
 	}
+	var none T
+	select {
+	case inCall <- struct{}{}:
+	case <-ctx.Done():
+		return none, interrupted(ctx, what, unless)
+	}
+	timeoutMS := within(ctx)
+	if ctx.Done() == nil {
+		defer func() { <-inCall }()
+		value, failure := call(timeoutMS)
+		return value, asError(failure)
+	}
 	answered := make(chan answer, 1)
 	go func() {
+		defer func() { <-inCall }()
 		value, failure := call(timeoutMS)
 		answered <- answer{value, failure}
 	}()
 	select {
 	case got := <-answered:
-		if got.failure != nil && Code(got.failure.Code) == unless && ctx.Err() != nil {
+		if got.failure != nil && Code(got.failure.Code) == unless && isOver(ctx) {
 			return got.value, interrupted(ctx, what, unless)
 		}
 		return got.value, asError(got.failure)
 	case <-ctx.Done():
-		var none T
 		return none, interrupted(ctx, what, unless)
 	}
+}
+
+// isOver tells whether the context has ended. Where its deadline is all but here, the library saw it first, and the context's
+// own timer is waited for.
+func isOver(ctx context.Context) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < 2*time.Millisecond {
+		<-ctx.Done()
+	}
+	return ctx.Err() != nil
 }
 
 // interrupted is the error of a call that its context ended.

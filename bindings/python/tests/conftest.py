@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import ETCD_ENDPOINTS, Etcd, Place, eventually
-
 import tenure
+from support import ETCD_ENDPOINTS, Etcd, Place, eventually
 
 numbers = itertools.count(1)
 
@@ -46,12 +45,17 @@ def service(place: Place) -> Iterator[tenure.Service]:
         yield service
 
 
+def our_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("tenure")}
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """No test leaves a thread of ours, or of the library's for events."""
+    """No test leaves a thread of ours."""
+    before = our_threads()
     yield
     gc.collect()
-    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("tenure")])
+    eventually(lambda: our_threads() <= before)
 
 
 @pytest.fixture
@@ -61,5 +65,3 @@ def etcd() -> Iterator[Etcd]:
         yield etcd
     finally:
         etcd.end()
-
-

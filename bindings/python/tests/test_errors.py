@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
-from support import ETCD_ENDPOINTS, LONG, Etcd, Place, closed_campaign, closes, eventually, names
-
 import tenure
-from tenure import _calls, _codes
+from support import ETCD_ENDPOINTS, LONG, Etcd, Place, closed_campaign, closes, eventually, names
+from tenure import _abi, _calls, _codes
 from tenure._library import library
+from tenure._options import CampaignOptions
 
 
 def test_each_code_has_its_exception() -> None:
@@ -26,7 +26,10 @@ def test_each_code_has_its_exception() -> None:
         kind = _codes.EXCEPTIONS[code]
         assert (kind.code, kind.name) == (code, code.name) == (code, library.tenure_code_name(code).decode())
         assert kind.retryable == library.tenure_code_is_retriable(code), code
-        assert issubclass(kind, tenure.TenureError) and kind.__name__.lower() == code.name.replace("_", "").lower() + "error"
+        assert (
+            issubclass(kind, tenure.TenureError)
+            and kind.__name__.lower() == code.name.replace("_", "").lower() + "error"
+        )
         assert getattr(tenure, kind.__name__) is kind and kind.__name__ in tenure.__all__
         assert kind.__doc__
 
@@ -52,7 +55,7 @@ def test_pythons_own_timeout_error_catches_ours(service: tenure.Service) -> None
 
 
 def test_a_code_of_a_newer_library_keeps_its_number() -> None:
-    struct = _calls.ErrorStruct(ctypes.sizeof(_calls.ErrorStruct), 4711, b"NEW_CODE", b"what is new", True)
+    struct = _abi.ErrorStruct(ctypes.sizeof(_abi.ErrorStruct), 4711, b"NEW_CODE", b"what is new", True)
     pointer = ctypes.pointer(struct)
     error = _calls.taken(4711, pointer)  # freeing what the library never gave does nothing
     assert type(error) is tenure.TenureError
@@ -77,7 +80,11 @@ def test_a_code_of_a_newer_library_keeps_its_number() -> None:
         ({"service": "s", "prefix": "p"}, tenure.InvalidValueError, "`prefix`"),
         ({"service": "s", "events": "callback"}, tenure.InvalidValueError, "`events`"),
         ({"service": "s", "endpoints": []}, tenure.InvalidValueError, "`endpoints`"),
-        ({"service": "s", "ca_file": "/nonexistent/ca.pem", "endpoints": "https://127.0.0.1:1"}, tenure.TenureError, "ca"),
+        (
+            {"service": "s", "ca_file": "/nonexistent/ca.pem", "endpoints": "https://127.0.0.1:1"},
+            tenure.TenureError,
+            "ca",
+        ),
         ({"service": "s", "a\0b": "1"}, tenure.UnknownOptionError, "NUL"),
         ({"service": "s", "open_offline": "maybe"}, tenure.InvalidValueError, "`open_offline`"),
     ],
@@ -103,13 +110,14 @@ def test_options_of_a_wrong_type_are_refused(options: dict[str, Any]) -> None:
 
 def test_options_may_be_written_as_python_writes_them(memory: str) -> None:
     for ttl in ("5s", 5, 5.0, datetime.timedelta(seconds=5)):
-        with tenure.Service(endpoints=[memory], service="x", ttl=ttl, root=None, open_offline=True) as service:
-            with service.campaign(rejoin=True, at_risk=False, wait_limit=2.5, step_down_margin=0) as campaign:
-                campaign.wait_for_leadership(LONG)
-                assert 3 < campaign.remaining() <= 5
-    with pytest.raises(tenure.InvalidValueError, match="step_down_margin"):
-        with tenure.Service(endpoints=memory, service="x", ttl=5) as service:
-            service.campaign(step_down_margin="4s")
+        service = tenure.Service(endpoints=[memory], service="x", ttl=ttl, root=None, open_offline=True)
+        options: CampaignOptions = {"rejoin": True, "at_risk": False, "wait_limit": 2.5, "step_down_margin": 0}
+        with service, service.campaign(**options) as campaign:
+            campaign.wait_for_leadership(LONG)
+            assert 3 < campaign.remaining() <= 5
+    service = tenure.Service(endpoints=memory, service="x", ttl=5)
+    with service, pytest.raises(tenure.InvalidValueError, match="step_down_margin"):
+        service.campaign(step_down_margin="4s")
 
 
 def test_names_are_checked(service: tenure.Service) -> None:
@@ -117,9 +125,10 @@ def test_names_are_checked(service: tenure.Service) -> None:
         for method in (service.campaign, service.observe, service.leader, service.candidates):
             with pytest.raises(tenure.InvalidNameError):
                 method(name)
-    for method in (service.campaign, service.observe, service.leader, service.candidates, service.resign):
+    methods: list[Any] = [service.campaign, service.observe, service.leader, service.candidates, service.resign]
+    for method in methods:
         with pytest.raises(TypeError, match="election"):
-            method(b"x")  # type: ignore[arg-type]
+            method(b"x")
 
 
 def test_timeouts_are_checked(service: tenure.Service) -> None:
@@ -222,6 +231,9 @@ def test_the_wait_limit_ends_a_candidacy(service: tenure.Service, place: Place) 
         with pytest.raises(tenure.WaitLimitError):
             campaign.wait_for_leadership(LONG)
         assert names(list(campaign)) == ["FOLLOWER", "ERROR", "CLOSED"]
+        # The shortest time isn't 0, which would be no limit.
+        with pytest.raises(tenure.WaitLimitError):
+            other.campaign("x", wait_limit=1e-9).wait_for_leadership(LONG)
 
 
 def test_what_is_closed_says_so(service: tenure.Service) -> None:
@@ -240,7 +252,12 @@ def test_what_is_closed_says_so(service: tenure.Service) -> None:
         campaign.resign_leader()
     with pytest.raises(tenure.NotLeaderError):
         campaign.proclaim(b"")
-    assert (campaign.state, campaign.is_leader(), campaign.token, campaign.remaining()) == (tenure.State.CLOSED, False, 0, 0)
+    assert (campaign.state, campaign.is_leader(), campaign.token, campaign.remaining()) == (
+        tenure.State.CLOSED,
+        False,
+        0,
+        0,
+    )
     assert list(campaign) == [] and list(observer) == []
 
     service.close()
@@ -253,7 +270,7 @@ def test_what_is_closed_says_so(service: tenure.Service) -> None:
 
 
 def test_statuses_for_a_callback_are_not_to_be_read(service: tenure.Service) -> None:
-    with service.campaign("x", on_status=print) as campaign, service.observe("x", on_change=print) as observer:
+    with service.campaign("x", on_status=str) as campaign, service.observe("x", on_change=str) as observer:
         with pytest.raises(tenure.WrongModeError):
             campaign.next_status()
         with pytest.raises(tenure.WrongModeError):
@@ -301,9 +318,9 @@ def test_passwords_and_permissions(guarded: Etcd) -> None:
         with pytest.raises(tenure.PermissionDeniedError):
             campaign.wait_for_leadership(LONG)
         assert [s.reason.name for s in campaign if s.state == tenure.State.ERROR] == ["PERMISSION_DENIED"]
-    with tenure.Service(endpoints=guarded.client, service="x", username="root", password="secret") as root:
-        with root.campaign("x") as campaign:
-            campaign.wait_for_leadership(LONG)
+    root = tenure.Service(endpoints=guarded.client, service="x", username="root", password="secret")
+    with root, root.campaign("x") as campaign:
+        campaign.wait_for_leadership(LONG)
 
 
 @pytest.fixture
@@ -340,16 +357,14 @@ def test_etcd_falls_silent(fragile: tenure.Service, etcd: Etcd) -> None:
 
 
 def test_a_context_that_fails_keeps_its_own_exception(fragile: tenure.Service, etcd: Etcd) -> None:
-    with pytest.raises(ZeroDivisionError):
-        with fragile.campaign("x") as campaign:
-            campaign.wait_for_leadership(LONG)
-            etcd.freeze()
-            raise ZeroDivisionError
-    with pytest.raises(tenure.PendingError):
-        with fragile.campaign("y") as campaign:
-            etcd.thaw()
-            campaign.wait_for_leadership(LONG)
-            etcd.freeze()
+    with pytest.raises(ZeroDivisionError), fragile.campaign("x") as campaign:
+        campaign.wait_for_leadership(LONG)
+        etcd.freeze()
+        raise ZeroDivisionError
+    with pytest.raises(tenure.PendingError), fragile.campaign("y") as campaign:
+        etcd.thaw()
+        campaign.wait_for_leadership(LONG)
+        etcd.freeze()
 
 
 def test_an_administrator_removes_the_key(fragile: tenure.Service, etcd: Etcd) -> None:

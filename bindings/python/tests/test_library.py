@@ -10,9 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from support import ROOT, found, outcome, python, run
-
 import tenure
+from support import ROOT, found, outcome, python, run
 from tenure import _abi
 
 HEADER = ROOT / "include" / "tenure.h"
@@ -75,10 +74,10 @@ def c_type(declaration: str) -> str:
 
 
 def test_functions_are_declared_as_in_c() -> None:
-    header = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.S)
+    header = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
     declared = {
         match[2]: (match[1].strip(), [part.strip() for part in match[3].split(",") if part.strip() != "void"])
-        for match in re.finditer(r"^([\w ]+[ *]+)(tenure_\w+)\(([^;]*?)\);", header, flags=re.M)
+        for match in re.finditer(r"^([\w ]+[ *]+)(tenure_\w+)\(([^;]*?)\);", header, flags=re.MULTILINE)
     }
     assert len(declared) > 35
     for name, (result, arguments) in _abi.PROTOTYPES.items():
@@ -147,8 +146,8 @@ def test_a_library_that_does_not_fit_is_refused(
 ) -> None:
     source = STAND_IN
     for name in _abi.PROTOTYPES:
-        if f" {name}(" not in source:
-            source += f"void *stub_{name}(void) __asm__(\"{name}\"); void *stub_{name}(void) {{ return 0; }}\n"
+        if f"{name}(" not in source:
+            source += f'void *stub_{name}(void) __asm__("{name}"); void *stub_{name}(void) {{ return 0; }}\n'
     if abi is None:
         source = source.replace("uint32_t tenure_abi_version(void)", "uint32_t other(void)")
     made = compiled(source, tmp_path, "-shared", "-fPIC", f"-DABI={abi or 0}", f"-DVERSION={version}", f"-DSIZE={size}")

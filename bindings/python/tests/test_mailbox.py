@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from support import LONG, eventually, names
-
 import tenure
+from support import LONG, eventually, names
 from tenure import Code, State, Status
 from tenure._codes import ClosedError
 from tenure._mailbox import KEPT, ObservationMailbox, StatusMailbox

@@ -1,6 +1,6 @@
 """The end of the interpreter, fork, and the garbage collector: nothing hangs, aborts or is left behind.
 
-Each program runs several times, every time in a fresh process.
+Each program runs several times, every time in a fresh process: TENURE_TEST_ROUNDS times as often as that variable says.
 """
 
 from __future__ import annotations
@@ -9,22 +9,24 @@ import gc
 import os
 import signal
 import threading
+import time
 import uuid
 
 import pytest
+import tenure
 from support import ETCD_ENDPOINTS, LONG, Place, eventually, names, outcome, python
 
-import tenure
+ROUNDS = int(os.environ.get("TENURE_TEST_ROUNDS", "1"))
 
 # The programs leave services open on purpose, and fork with threads running.
 QUIET = {"PYTHONWARNINGS": "ignore::ResourceWarning,ignore::DeprecationWarning"}
 
 HEAD = """
-import multiprocessing, os, signal, sys, threading, time
-sys.warnoptions.clear()
-import warnings
+import logging, multiprocessing, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore")
 import tenure
+# On a busy machine it may have something to say.
+logging.getLogger("tenure").setLevel(logging.CRITICAL)
 endpoints, name = sys.argv[1:]
 def opened(**options):
     return tenure.Service(endpoints=endpoints, prefix=name, **options)
@@ -36,27 +38,24 @@ def error_of(call):
 """
 
 
-def run_often(program: str, times: int, endpoints: str = ETCD_ENDPOINTS, status: int = 0) -> str:
-    """Runs a program so many times, a few at a time, and shows that it left no key. What the last one said."""
-    out = ""
+def run_often(program: str, endpoints: str = ETCD_ENDPOINTS, status: int = 0, times: int = 4) -> None:
+    """Runs a program so many times at once, in each round, and shows that it left no key."""
     with tenure.Service(endpoints=ETCD_ENDPOINTS, prefix="") as service:
-        for _ in range(0, times, 4):
-            prefixes = [f"process-{uuid.uuid4().hex}/" for _ in range(4)]
+        for _ in range(ROUNDS):
+            prefixes = [f"process-{uuid.uuid4().hex}/" for _ in range(times)]
             children = [python(HEAD + program, endpoints, prefix, **QUIET) for prefix in prefixes]
             for child, prefix in zip(children, prefixes):
-                ended, out, err = outcome(child)
+                ended, out, err = outcome(child, 3 * LONG)
                 assert (ended, err) == (status, ""), f"status {ended}\n{out}\n{err}"
-                if status >= 0 and not endpoints.startswith("memory:"):
-                    assert service.candidates(f"{prefix}x") == []
-    return out
+                assert service.candidates(f"{prefix}x") == []
 
 
 def test_exit_without_closing() -> None:
-    run_often("s = opened(); c = s.campaign('x'); c.wait_for_leadership(20); o = s.observe('x')", 8)
+    run_often("s = opened(); c = s.campaign('x'); c.wait_for_leadership(20); o = s.observe('x')")
 
 
 def test_exit_right_after_starting() -> None:
-    run_often("s = opened(); c = s.campaign('x'); o = s.observe('x')", 8)
+    run_often("s = opened(); c = s.campaign('x'); o = s.observe('x')")
 
 
 def test_exit_inside_a_callback() -> None:
@@ -72,7 +71,6 @@ s = opened()
 s.campaign('x', on_status=on_status)
 entered.wait(20)
 """,
-        8,
     )
 
 
@@ -85,13 +83,13 @@ c = s.campaign('x')
 c.wait_for_leadership(20)
 observers = [s.observe('x', on_change=seen.append) for _ in range(20)]
 def announce():
-    for number in range(100000):
-        c.proclaim(str(number))
+    number = 0
+    while error_of(lambda: c.proclaim(str(number))) is None:
+        number += 1
 threading.Thread(target=announce, daemon=True).start()
 while len(seen) < 100:
     time.sleep(0.001)
 """,
-        8,
         "memory://x",
     )
 
@@ -113,12 +111,11 @@ for call in (c.wait_for_leadership, lambda: list(c), lambda: list(o), lambda: li
 while len(s.candidates('x')) < 2:
     time.sleep(0.001)
 """,
-        8,
     )
 
 
 def test_exit_by_an_exception_and_by_exit_in_a_callback() -> None:
-    run_often("s = opened(); c = s.campaign('x'); c.wait_for_leadership(20); sys.exit(3)", 4, status=3)
+    run_often("s = opened(); c = s.campaign('x'); c.wait_for_leadership(20); sys.exit(3)", status=3)
     run_often(
         """
 done = threading.Event()
@@ -131,20 +128,22 @@ s.campaign('x', on_status=on_status)
 done.wait(20)
 time.sleep(20)
 """,
-        4,
         "memory://x",
         status=4,
     )
 
 
 def test_exit_with_etcd_out_of_reach_is_quick() -> None:
+    began = time.monotonic()
     run_often(
-        "s = opened(open_offline=True, ttl='2s'); c = s.campaign('x'); o = s.observe('x')", 4, "http://127.0.0.1:1"
+        "s = opened(open_offline=True, log_level='off', dial_timeout='100ms', call_timeout='60s'); c = s.campaign('x'); o = s.observe('x')",
+        "http://127.0.0.1:1",
     )
+    assert time.monotonic() - began < LONG
 
 
 def test_many_services_in_one_process() -> None:
-    out = run_often(
+    run_often(
         """
 def resources():
     with open('/proc/self/status') as file:
@@ -160,17 +159,19 @@ def once(number):
 for number in range(20):
     once(number)
 before = resources()
-for number in range(150):
+for number in range(100):
     once(number)
+# A thread that was joined may take a moment to be gone.
+until = time.monotonic() + 20
+while any(now > then for now, then in zip(resources()[:3], before)) and time.monotonic() < until:
+    time.sleep(0.01)
 after = resources()
-print(before, after)
-assert after[:3] == before[:3], (before, after)
+assert all(now <= then for now, then in zip(after[:3], before)), (before, after)
 assert after[3] - before[3] < 3000, (before, after)
 """,
-        1,
         "memory://x",
+        times=1,
     )
-    assert out
 
 
 def test_a_dropped_service_closes(place: Place) -> None:
@@ -178,22 +179,15 @@ def test_a_dropped_service_closes(place: Place) -> None:
     with tenure.Service(**place) as other:
         campaign = service.campaign("x")
         campaign.wait_for_leadership(LONG)
-        del campaign
+        with pytest.warns(ResourceWarning, match="was not resigned"):
+            del campaign
         # A campaign that nobody has any more withdraws; its service lives on.
         eventually(lambda: other.candidates("x") == [])
         campaign = service.campaign("y")
         campaign.wait_for_leadership(LONG)
-        with pytest.warns(ResourceWarning, match="was not closed"):
+        with pytest.warns(ResourceWarning, match="was not (closed|resigned)"):
             del service, campaign
-            gc.collect()
         eventually(lambda: other.candidates("y") == [])
-
-
-def test_dropping_is_told() -> None:
-    with tenure.Service(endpoints="memory://dropping", service="x") as service:
-        campaign = service.campaign("x")
-        with pytest.warns(ResourceWarning, match="was not resigned"):
-            del campaign
 
 
 def test_a_campaign_keeps_its_service(place: Place) -> None:
@@ -216,7 +210,9 @@ def test_what_has_a_callback_lives_by_it(place: Place) -> None:
         with pytest.raises(tenure.TimeoutError):
             campaign.wait_for_leadership(0.1)
         # Its last reference is in the hands of the pulling thread.
-        owner = eventually(lambda: [o for o in gc.get_objects() if isinstance(o, tenure.Campaign) and o is not campaign])[0]
+        owner = eventually(
+            lambda: [o for o in gc.get_objects() if isinstance(o, tenure.Campaign) and o is not campaign]
+        )[0]
         owner.service.close()
         campaign.wait_for_leadership(LONG)
         campaign.resign()
@@ -263,7 +259,6 @@ for _ in range(3):
 assert c.is_leader() and c.token == token
 s.close()
 """,
-        4,
     )
 
 
@@ -280,7 +275,7 @@ def busy(call):
         error_of(call)
 for call in (lambda: c.proclaim(b'v'), lambda: o.next_observation(0.01), lambda: c.next_status(0.001)):
     threading.Thread(target=busy, args=(call,)).start()
-for _ in range(5):
+for _ in range(3):
     process = multiprocessing.get_context('fork').Process(target=child, args=(s, c, o))
     process.start()
     process.join(20)
@@ -289,7 +284,6 @@ assert c.is_leader()
 ended.set()
 s.close()
 """,
-        4,
     )
 
 
@@ -299,7 +293,7 @@ def test_fork_inside_a_callback() -> None:
 codes = []
 def on_status(status):
     if status.state == tenure.State.LEADER:
-        process = multiprocessing.get_context('fork').Process(target=lambda: sys.exit(error_of(s.candidates) != 'FORKED'))
+        process = multiprocessing.get_context('fork').Process(target=lambda: sys.exit([error_of(s.candidates), error_of(s.close)] != ['FORKED'] * 2))
         process.start()
         process.join(20)
         codes.append(process.exitcode)
@@ -310,7 +304,6 @@ with opened() as s:
         time.sleep(0.001)
 assert codes == [0]
 """,
-        4,
     )
 
 
@@ -336,7 +329,6 @@ with opened() as s:
 assert sorted(number for number, _ in terms) == [0, 1, 2, 3]
 assert len({token for _, token in terms}) == 4
 """,
-        4,
     )
 
 
@@ -361,7 +353,7 @@ def test_threads_may_share_everything(service: tenure.Service) -> None:
                 with service.campaign(f"{number}-{turn}") as campaign:
                     campaign.wait_for_leadership(LONG)
                     assert campaign.is_leader() and service.leader(campaign.election).token == campaign.token
-        except BaseException as failure:  # shown below
+        except BaseException as failure:  # noqa: BLE001 shown below
             failures.append(failure)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]

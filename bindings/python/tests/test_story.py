@@ -6,9 +6,8 @@ import threading
 import time
 
 import pytest
-from support import LONG, Place, eventually, names
-
 import tenure
+from support import LONG, Place, eventually, names
 from tenure import Code, State
 
 
@@ -100,6 +99,14 @@ def test_callbacks_get_what_iteration_would(service: tenure.Service) -> None:
     assert len(threads) == 1 and threading.current_thread() not in threads
 
 
+def test_a_value_may_be_any_bytes(service: tenure.Service) -> None:
+    for value in (b"", b"a\0b\xff", bytearray(b"x\0"), "a\0b", ""):
+        with service.campaign("value", value=value) as campaign:  # type: ignore[arg-type]
+            campaign.wait_for_leadership(LONG)
+            assert service.leader("value").value == (value.encode() if isinstance(value, str) else value)
+        list(campaign)
+
+
 def test_an_election_without_a_name_is_the_default_one(service: tenure.Service) -> None:
     with service.campaign() as campaign:
         campaign.wait_for_leadership(LONG)
@@ -136,6 +143,5 @@ def test_objects_say_what_they_are(service: tenure.Service, place: Place) -> Non
     assert repr(service) == f"<tenure.Service {place['prefix']!r}>"
     with service.campaign("x") as campaign, service.observe("x") as observer:
         campaign.wait_for_leadership(LONG)
-        assert repr(campaign) == "<tenure.Campaign 'x' LEADER>" and repr(observer) == "<tenure.Observer 'x'>"
+        assert repr(campaign) == "<tenure.Campaign 'x'>" and repr(observer) == "<tenure.Observer 'x'>"
         assert campaign.service is service is observer.service
-

@@ -10,6 +10,8 @@ type Outbox[T any] struct {
 	// Whether the item said LEADER, of the items that were sent and not taken back, the latest ones: all that may be
 	// unread, and the one before them.
 	sent []bool
+	// The latest item sent that didn't say LEADER.
+	loss T
 }
 
 // Capacity is how many unread items are kept. It is reached only by a reader who has read a LEADER and not its loss: until
@@ -34,12 +36,11 @@ func (o *Outbox[T]) Put(item T) {
 			o.sendLosses(taken)
 		} // else it is being read, and who has read the LEADER needs nothing of before
 	case count == Capacity:
-		taken, whole := o.takeBack(count)
-		if whole {
-			o.sendLosses(taken[:1])
-		}
-		if len(taken) > 1 {
-			o.sendLosses(taken[len(taken)-1:])
+		leading := unread[count-1]
+		if taken, whole := o.takeBack(count); whole {
+			o.sendLosses([]T{taken[0], taken[count-1]})
+		} else if o.leads(item) && !leading {
+			o.send(o.loss) // Whichever LEADER was read, its loss comes before this one, if need be twice.
 		}
 	}
 	o.send(item)
@@ -82,7 +83,11 @@ func (o *Outbox[T]) sendLosses(items []T) {
 }
 
 func (o *Outbox[T]) send(item T) {
-	o.sent = append(o.sent, o.leads(item))
+	leads := o.leads(item)
+	if !leads {
+		o.loss = item
+	}
+	o.sent = append(o.sent, leads)
 	if extra := len(o.sent) - Capacity - 1; extra > 0 {
 		o.sent = append(o.sent[:0], o.sent[extra:]...)
 	}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from ctypes import POINTER, byref
+from ctypes import POINTER, byref, c_void_p
 from typing import Any, Callable, TypeVar
 
 from ._abi import ErrorStruct
@@ -20,16 +20,22 @@ MAX_TIMEOUT_S = (2**31 - 1) // 1000
 
 
 class Handle:
-    """Owns a handle of the library. Being one object, it is freed by whoever lets go of it last, on any thread."""
+    """Owns a handle of the library. Being one object, it is freed by whoever lets go of it last, on any thread. It exists
+    before the library writes the handle into `out`, so that none is lost to a Ctrl-C right after the call."""
 
-    __slots__ = ("_free", "pointer")
+    __slots__ = ("_free", "out")
 
-    def __init__(self, pointer: int | None, free: Callable[[int | None], None]) -> None:
-        self.pointer = pointer
+    def __init__(self, free: Callable[[int | None], None]) -> None:
+        self.out = c_void_p()
         self._free = free
 
+    @property
+    def pointer(self) -> int | None:
+        """What to give to the library."""
+        return self.out.value
+
     def __del__(self) -> None:
-        self._free(self.pointer)
+        self._free(self.out.value)
 
 
 def taken(code: int, error: Any) -> TenureError:
@@ -75,28 +81,33 @@ def interruptible(work: Callable[[], T], abandoned: threading.Event | None = Non
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as failure:  # whatever it is, it is the main thread's
+        except BaseException as failure:  # noqa: BLE001 whatever it is, it is the main thread's
             failures.append(failure)
         finally:
             done.release()
 
     try:
-        threading.Thread(target=run, name="tenure-call", daemon=True).start()
-    except RuntimeError:
-        # The interpreter is ending, or the system has no thread for us: better uninterruptible than not at all.
-        return work()
-    try:
+        if not _is_started(run):
+            return work()  # better uninterruptible than not at all
         done.acquire()
-    except BaseException:
+    finally:
         if abandoned is not None:
             abandoned.set()
-        raise
     if failures:
         try:
             raise failures[0]
         finally:
             failures.clear()  # no cycle of the exception and this frame
     return results[0]
+
+
+def _is_started(run: Callable[[], None]) -> bool:
+    """Whether a thread runs this now; False: the interpreter is ending, or the system has none left."""
+    try:
+        threading.Thread(target=run, name="tenure-call", daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def wait(function: Callable[..., int], *arguments: Any) -> None:

@@ -74,8 +74,7 @@ class WrongThreadError(TenureError):
 
 
 class ForkedError(TenureError):
-    """The handle was made before fork() and belongs to the parent process. Open a service of your own in the
-    child."""
+    """The handle was made before fork() and belongs to the parent process. Open a service of your own in the child."""
 
     code = Code.FORKED
     name = "FORKED"
@@ -186,8 +185,8 @@ class TlsError(TenureError):
 
 
 class SessionExpiredError(TenureError):
-    """The lease could not be renewed before the deadline: etcd was out of reach for too long or refused the renewal,
-    or the process slept."""
+    """The lease could not be renewed before the deadline: etcd was out of reach for too long or refused the renewal, or
+    the process slept."""
 
     code = Code.SESSION_EXPIRED
     name = "SESSION_EXPIRED"
@@ -211,8 +210,8 @@ class KeyDeletedError(TenureError):
 
 
 class ClusterChangedError(TenureError):
-    """The endpoints answer for another cluster, or for one that was restored from an older state. Tokens of before
-    and after can't be compared."""
+    """The endpoints answer for another cluster, or for one that was restored from an older state. Tokens of before and
+    after can't be compared."""
 
     code = Code.CLUSTER_CHANGED
     name = "CLUSTER_CHANGED"

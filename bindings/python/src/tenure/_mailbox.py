@@ -137,7 +137,7 @@ class Mailbox(Generic[E]):
 class StatusMailbox(Mailbox[Status]):
     """Of a campaign."""
 
-    #: Known once the campaign is.
+    #: Its handle.
     campaign: Handle | None = None
 
     def _make_room(self, event: Status) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import enum
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-N = TypeVar("N", bound="Numbers")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Numbers(enum.IntEnum):
     """A number without a name becomes a member of its own, so that it can still be compared and printed."""
 
     @classmethod
-    def _missing_(cls: type[N], value: object) -> N | None:
+    def _missing_(cls, value: object) -> Self | None:
         if not isinstance(value, int):
             return None
         member = int.__new__(cls, value)

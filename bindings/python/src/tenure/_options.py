@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
-from ctypes import byref, c_void_p
+from collections.abc import Mapping
+from ctypes import byref
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Callable, TypedDict
 
-from ._calls import Handle, call, text
+from ._calls import Handle, call, text, value_bytes
 from ._codes import InvalidValueError, UnknownOptionError
 from ._library import library
 
@@ -23,7 +24,7 @@ PathLike: TypeAlias = "str | os.PathLike[str]"
 class ServiceOptions(TypedDict, total=False):
     """The keyword arguments of `Service`. None, or leaving one out, means the default."""
 
-    endpoints: str | Sequence[str] | None
+    endpoints: str | list[str] | tuple[str, ...] | None
     root: str | None
     environment: str | None
     service: str | None
@@ -63,21 +64,20 @@ def _written(name: str, value: object) -> str:
     if isinstance(value, (int, float)):
         if not abs(value) < 1e12:
             raise InvalidValueError(f"option `{name}`: {value} is no number of seconds")
-        return f"{round(value * 1000)}ms"
+        return f"{math.ceil(value * 1000)}ms"  # up: 0 may mean something else
     if isinstance(value, os.PathLike):
         path = os.fspath(value)
         if isinstance(path, str):
             return path
-    elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
-        if all(isinstance(part, str) for part in value):
-            return ",".join(value)
+    elif isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        return ",".join(value)
     raise TypeError(f"option `{name}`: {type(value).__name__} is not what an option can be")
 
 
 def _made(new: Callable[..., int], free: Callable[[Any], None]) -> Handle:
-    out = c_void_p()
-    call(new, byref(out))
-    return Handle(out.value, free)
+    handle = Handle(free)
+    call(new, byref(handle.out))
+    return handle
 
 
 def _set(function: Callable[..., int], handle: Handle, name: str, value: object) -> None:
@@ -102,8 +102,8 @@ def campaign_options(options: Mapping[str, object]) -> Handle:
     """Options for tenure_service_campaign."""
     handle = _made(library.tenure_campaign_options_new, library.tenure_campaign_options_free)
     for name, value in options.items():
-        if name == "value" and isinstance(value, (bytes, bytearray, memoryview)):
-            data = bytes(value)
+        if name == "value":
+            data = value_bytes(value)
             call(library.tenure_campaign_options_set_value, handle.pointer, data, len(data))
         else:
             _set(library.tenure_campaign_options_set, handle, name, value)

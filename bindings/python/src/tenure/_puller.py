@@ -43,6 +43,7 @@ LOG_LEVELS = {
 EXIT_S = 1.0
 
 _open_pullers: set[Puller] = set()
+_ended = threading.Event()
 
 
 def wanted_log_level() -> str:
@@ -86,7 +87,7 @@ class Puller:
 
     def check_thread(self, call: str) -> None:
         """Refuses a call that would wait for the callback that makes it."""
-        if threading.current_thread() is self._thread:
+        if self.pid == os.getpid() and threading.current_thread() is self._thread:
             raise WrongThreadError(f"{call}: inside a callback of this service it would wait for itself")
 
     def finish(self, timeout: float) -> None:
@@ -133,8 +134,16 @@ class Puller:
                 mailbox.owner = None
 
 
+def free_service(pointer: int | None) -> None:
+    """Frees a service whose last event was read, which takes no time: the pulling thread holds the handle until then. The
+    end of the interpreter is the exception, and there nothing is left to be waited for or freed."""
+    if not _ended.is_set():
+        library.tenure_service_free(pointer)
+
+
 def _close_all() -> None:
     """At exit: leadership ends, and whoever is next doesn't have to wait for the lease's end."""
+    _ended.set()
     until = monotonic() + EXIT_S
     mine = [puller for puller in list(_open_pullers) if puller.pid == os.getpid()]
     for timeout in (0.0, EXIT_S):

@@ -19,6 +19,8 @@ from ._mailbox import StatusMailbox
 from ._puller import log
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .service import Service
 
 # How long a thread stays inside wait_for_leadership after the main one was interrupted there.
@@ -148,7 +150,7 @@ class Campaign:
             if status.closed:
                 return
 
-    def __enter__(self) -> Campaign:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -168,11 +170,14 @@ class Campaign:
         handle = getattr(self, "_handle", None)
         if handle is None or self._is_withdrawn or self._pid != os.getpid():
             return
-        if library.tenure_campaign_state(handle.pointer) in (State.FOLLOWER, State.LEADER):
-            warnings.warn(f"{self!r} was not resigned; it withdraws", ResourceWarning, stacklevel=1, source=self)
+        state = library.tenure_campaign_state(handle.pointer)
+        # Withdraws. First, since warnings may be errors.
+        library.tenure_campaign_free(handle.pointer)
+        if state in (State.FOLLOWER, State.LEADER):
+            warnings.warn(f"{self!r} was not resigned; it withdraws", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
-        return f"<tenure.Campaign {self._election!r} {self.state.name}>"
+        return f"<tenure.Campaign {self._election!r}>"
 
     def _withdrawing(self, timeout: float | None) -> int:
         timeout_ms = milliseconds(timeout)

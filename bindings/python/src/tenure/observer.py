@@ -13,6 +13,8 @@ from ._library import library
 from ._mailbox import ObservationMailbox
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .service import Service
 
 
@@ -72,7 +74,7 @@ class Observer:
             if observation.closed:
                 return
 
-    def __enter__(self) -> Observer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

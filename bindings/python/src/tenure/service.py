@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from ctypes import POINTER, byref, c_void_p
+from ctypes import POINTER, byref
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable
@@ -18,12 +18,12 @@ from ._events import Candidate, Observation, Status, candidate
 from ._library import library
 from ._mailbox import ObservationMailbox, StatusMailbox
 from ._options import CampaignOptions, ServiceOptions, campaign_options, service_options
-from ._puller import Puller, log, wanted_log_level
+from ._puller import Puller, free_service, log, wanted_log_level
 from .campaign import Campaign
 from .observer import Observer
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
 
 # How long closing waits for a callback, where no other time is given.
@@ -78,18 +78,16 @@ class Service:
         name = _election(election)
         made = campaign_options(_given(options))
         mailbox = StatusMailbox(_callback(on_status, "on_status"))
-        out = c_void_p()
+        handle = mailbox.campaign = Handle(library.tenure_campaign_free)
         number = self._puller.add(mailbox)
         try:
             call(
                 library.tenure_service_campaign,
-                *(self._puller.service.pointer, name, made.pointer, None, number, None, byref(out)),
+                *(self._puller.service.pointer, name, made.pointer, None, number, None, byref(handle.out)),
             )
         except BaseException:
             self._puller.remove(number)
             raise
-        handle = Handle(out.value, library.tenure_campaign_free)
-        mailbox.campaign = handle
         campaign = Campaign(self, election or "default", handle, mailbox)
         self._campaigns[campaign.election] = campaign
         if on_status is not None:
@@ -109,14 +107,15 @@ class Service:
         """
         name = _election(election)
         mailbox = ObservationMailbox(_callback(on_change, "on_change"))
-        out = c_void_p()
+        handle = Handle(library.tenure_observer_free)
         number = self._puller.add(mailbox)
         try:
-            call(library.tenure_service_observe, self._puller.service.pointer, name, None, number, None, byref(out))
+            pointer = self._puller.service.pointer
+            call(library.tenure_service_observe, pointer, name, None, number, None, byref(handle.out))
         except BaseException:
             self._puller.remove(number)
             raise
-        observer = Observer(self, election or "default", Handle(out.value, library.tenure_observer_free), mailbox)
+        observer = Observer(self, election or "default", handle, mailbox)
         if on_change is not None:
             self._puller.keep(number, observer)
         return observer
@@ -178,7 +177,7 @@ class Service:
         wait(library.tenure_service_close, self._puller.service.pointer, timeout_ms)
         self._puller.finish(CALLBACK_S if timeout is None else max(timeout - (monotonic() - start), 0))
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -198,24 +197,19 @@ class Service:
         puller = getattr(self, "_puller", None)
         if puller is None or self._is_closed or self._pid != os.getpid():
             return
-        warnings.warn(f"{self!r} was not closed; it closes", ResourceWarning, stacklevel=1, source=self)
-        # What is left is done by the library and the pulling thread, which ends when it has the last event.
+        # What is left is done by the library and the pulling thread, which ends when it has the last event. First, since
+        # warnings may be errors.
         library.tenure_service_close(puller.service.pointer, 0, None)
+        warnings.warn(f"{self!r} was not closed; it closes", ResourceWarning, stacklevel=1)
 
     def __repr__(self) -> str:
         return f"<tenure.Service {self._name!r}>"
 
 
 def _opened(options: Handle) -> Handle:
-    out = c_void_p()
-    call(library.tenure_service_open, options.pointer, byref(out))
-    return Handle(out.value, _free_service)
-
-
-def _free_service(pointer: int | None) -> None:
-    # Without this, freeing would wait for what closes only when nobody waits for it.
-    library.tenure_service_close(pointer, 0, None)
-    library.tenure_service_free(pointer)
+    handle = Handle(free_service)
+    call(library.tenure_service_open, options.pointer, byref(handle.out))
+    return handle
 
 
 def _given(options: Any) -> dict[str, object]:
