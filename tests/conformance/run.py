@@ -68,9 +68,8 @@ def parts_of(number: int, scenario: Scenario, languages: list[Language]) -> list
 class Suite:
     """All parts, and what became of them."""
 
-    def __init__(self, arguments: argparse.Namespace, languages: list[Language], parts: list[Part]) -> None:
+    def __init__(self, arguments: argparse.Namespace, parts: list[Part]) -> None:
         self.arguments, self.parts = arguments, parts
-        self.languages = languages
         self.tools = Tools(arguments.etcd, arguments.etcdctl, arguments.peer)
         # Those that scenarios share.
         self.servers = {"shared": Etcd(self.tools, os.environ["ETCD_ENDPOINTS"])}
@@ -173,7 +172,9 @@ async def main() -> int:
     everything = enumerate(play.read(Path(__file__).parent / "scenarios"))
     chosen = [(number, scenario) for number, scenario in everything if arguments.only in scenario.name]
     parts = sort_out([part for number, scenario in chosen for part in parts_of(number, scenario, languages)])
-    suite = Suite(arguments, languages, parts)
+    if not parts:
+        raise Failure(f"no scenario's name holds {arguments.only!r}")
+    suite = Suite(arguments, parts)
     await suite.run()
     suite.compare()
     names = ", ".join(language.name for language in languages)
