@@ -68,10 +68,12 @@ def parts_of(number: int, scenario: Scenario, languages: list[Language]) -> list
 class Suite:
     """All parts, and what became of them."""
 
-    def __init__(self, arguments: argparse.Namespace, languages: list[Language], parts: list[Part]) -> None:
+    def __init__(self, arguments: argparse.Namespace, parts: list[Part]) -> None:
         self.arguments, self.parts = arguments, parts
-        self.languages = languages
         self.tools = Tools(arguments.etcd, arguments.etcdctl, arguments.peer)
+        # Those that scenarios share.
+        self.servers = {"shared": Etcd(self.tools, os.environ["ETCD_ENDPOINTS"])}
+        self.certificates = stage.Certificates()
         self.failed: list[str] = []
         self.passed = 0
         self.times: list[tuple[float, str]] = []
@@ -79,8 +81,6 @@ class Suite:
         self.transcripts: dict[str, list[tuple[str, list[Json]]]] = collections.defaultdict(list)
 
     async def run(self) -> None:
-        servers_of_many = {"shared": Etcd(self.tools, os.environ["ETCD_ENDPOINTS"])}
-        certificates = stage.Certificates()
         places, servers = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(SERVERS_AT_ONCE)
 
         async def one(number: int, part: Part) -> None:
@@ -88,22 +88,28 @@ class Suite:
                 start = time.monotonic()
                 run = Run(part.scenario, part.store, part.cast, number)
                 try:
-                    self.keep(part, await run.play(servers_of_many, certificates, self.tools))
+                    self.keep(part, await run.play(self.servers, self.certificates, self.tools))
                     self.times.append((time.monotonic() - start, part.name()))
                 except Exception as problem:  # noqa: BLE001 - a mistake in here is a failure of its run, too
                     text = str(problem) if isinstance(problem, Failure) else traceback.format_exc()
                     self.fail(part.name(), text, run.transcript)
 
         try:
-            await certificates.make()
-            servers_of_many["secured"] = await Etcd.own(self.tools, ["--bcrypt-cost=4"])
-            await servers_of_many["secured"].secure()
-            servers_of_many["tls"] = await Etcd.own(self.tools, certificates.options(), "https")
+            await asyncio.gather(self.start_secured(), self.start_tls())
             await asyncio.gather(*(one(number, part) for number, part in enumerate(self.parts)))
         finally:
-            for server in servers_of_many.values():
+            for server in self.servers.values():
                 await server.end()
-            certificates.end()
+            self.certificates.end()
+
+    async def start_secured(self) -> None:
+        # Passwords that are cheap to check: there are many of them.
+        self.servers["secured"] = await Etcd.own(self.tools, ["--bcrypt-cost=4"])
+        await self.servers["secured"].secure()
+
+    async def start_tls(self) -> None:
+        await self.certificates.make()
+        self.servers["tls"] = await Etcd.own(self.tools, self.certificates.options(), "https")
 
     def keep(self, part: Part, transcript: list[Json]) -> None:
         self.transcripts[part.scenario.name].append((part.name(), transcript))
@@ -166,7 +172,9 @@ async def main() -> int:
     everything = enumerate(play.read(Path(__file__).parent / "scenarios"))
     chosen = [(number, scenario) for number, scenario in everything if arguments.only in scenario.name]
     parts = sort_out([part for number, scenario in chosen for part in parts_of(number, scenario, languages)])
-    suite = Suite(arguments, languages, parts)
+    if not parts:
+        raise Failure(f"no scenario's name holds {arguments.only!r}")
+    suite = Suite(arguments, parts)
     await suite.run()
     suite.compare()
     names = ", ".join(language.name for language in languages)
