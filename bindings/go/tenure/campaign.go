@@ -160,11 +160,11 @@ func (c *Campaign) WaitForLeadership(ctx context.Context) error {
 // library goes on trying; the context's.
 func (c *Campaign) Proclaim(ctx context.Context, value []byte) error {
 	what := fmt.Sprintf("proclaim in %q", c.election)
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("tenure: %s: %w", what, err)
+	if ctx.Err() != nil || !enter(ctx) {
+		return fmt.Errorf("tenure: %s: %w", what, ctx.Err())
 	}
 	value = append([]byte(nil), value...) // The call may outlast this one.
-	_, err := await(ctx, what, ErrPending, func(timeoutMS int32) (none, *capi.Failure) {
+	_, err := awaitInside(ctx, what, ErrPending, func(timeoutMS int32) (none, *capi.Failure) {
 		defer runtime.KeepAlive(c)
 		return none{}, c.capi().Proclaim(value, timeoutMS)
 	})

@@ -170,15 +170,28 @@ var inCall = make(chan struct{}, 100)
 // await runs a call that may wait; the context's end wakes the caller at once, and the call ends by itself by its timeout.
 // unless is what the library answers when the time is over; what names the call.
 func await[T any](ctx context.Context, what string, unless Code, call func(timeoutMS int32) (T, *capi.Failure)) (T, error) {
+	if !enter(ctx) {
+		var none T
+		return none, interrupted(ctx, what, unless)
+	}
+	return awaitInside(ctx, what, unless, call)
+}
+
+// enter waits for room; false if the context ended first, and nothing was begun.
+func enter(ctx context.Context) bool {
+	select {
+	case inCall <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// awaitInside is await for who has entered, and leaves.
+func awaitInside[T any](ctx context.Context, what string, unless Code, call func(int32) (T, *capi.Failure)) (T, error) {
 	type answer struct {
 		value   T
 		failure *capi.Failure
-	}
-	var none T
-	select {
-	case inCall <- struct{}{}:
-	case <-ctx.Done():
-		return none, interrupted(ctx, what, unless)
 	}
 	timeoutMS := within(ctx)
 	if ctx.Done() == nil {
@@ -199,6 +212,7 @@ func await[T any](ctx context.Context, what string, unless Code, call func(timeo
 		}
 		return got.value, asError(got.failure)
 	case <-ctx.Done():
+		var none T
 		return none, interrupted(ctx, what, unless)
 	}
 }
