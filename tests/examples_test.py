@@ -300,6 +300,8 @@ def children_of(pid: int) -> "list[int]":
 
 
 def main() -> int:
+    # Where a shell started us in the background SIGINT is ignored, and would be by what we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     failed = len(result.failures) + len(result.errors)
