@@ -407,12 +407,20 @@ impl Campaign {
         self.term.bar();
         self.term.wake();
         let id = self.id;
+        let clock = Clock::Boottime;
+        let begun = clock.now();
         let asked = self.shared.ask(|reply| Input::Resign { id, reply: Some(reply) });
-        let Ok(answer) = asked else {
-            // The service is closed: its end is this campaign's.
-            return if self.shared.finished.wait(timeout) { Ok(()) } else { Err(pending(Code::Timeout.into())) };
-        };
-        self.wait(answer, timeout)
+        match asked.and_then(|answer| self.wait(answer, timeout)) {
+            // The service is closed, before or while we waited: its end is this campaign's.
+            Err(error) if error.code() == Code::Closed => {
+                let waited = Duration::from_nanos((clock.now() - begun).max(0) as u64);
+                match self.shared.finished.wait(timeout.saturating_sub(waited)) {
+                    true => Ok(()),
+                    false => Err(pending(Code::Timeout.into())),
+                }
+            }
+            answer => answer,
+        }
     }
 
     /// Waits for the answer to what goes on also when nobody waits.

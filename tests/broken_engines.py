@@ -199,6 +199,14 @@ BROKEN = (
         "        if (other || older) && self.closing {\n",
     ),
     Broken(
+        "another cluster's word on a lease is believed",
+        "lease.rs",
+        "        if !asked {\n            self.send_verify(id);\n        }\n",
+        "        if asked || self.sessions.get(&id).is_some_and(|session| session.phase == Phase::Ending) {\n"
+        "            return self.session_ended(id);\n        }\n"
+        '        self.lose_session(id, Code::LeaseRevoked, "the lease is gone", false);\n',
+    ),
+    Broken(
         "observers are not told that they may be stale",
         "observer.rs",
         "            let observation = observer.tell(self.cluster_id, false, reason, message);\n"

@@ -243,8 +243,9 @@ impl Core {
                     self.timers.set(Timer::Campaign(id), self.now + pause);
                     self.log(Level::Warn, format!("not joined yet: {error}"));
                 } else if error.failure == Failure::LeaseNotFound {
+                    campaign.phase = Phase::Orphaned;
                     let Some(session) = campaign.session else { return };
-                    self.lose_session(session, Code::LeaseRevoked, "the lease is gone: somebody revoked it", false);
+                    self.lease_missing(session);
                 } else {
                     self.lose(id, &Error::from(&error));
                 }
@@ -371,6 +372,16 @@ impl Core {
         campaign.phase = Phase::Orphaned;
         if let Some(session) = campaign.session {
             self.ask_session(session);
+        }
+    }
+
+    /// Its lease is gone, and with it the key.
+    pub(super) fn lease_lost(&mut self, id: SubscriptionId) {
+        self.unlead(id);
+        if let Some(campaign) = self.campaigns.get_mut(&id)
+            && campaign.phase == Phase::Waiting
+        {
+            campaign.phase = Phase::Orphaned;
         }
     }
 

@@ -123,10 +123,11 @@ impl Core {
     /// The session's timer: what is due depends on what it does.
     pub(super) fn session_due(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(&id) else { return };
-        if session.call.is_some() {
+        if session.call.is_some() || session.verifying.is_some() {
             return;
         }
         match session.phase {
+            _ if session.missing => self.send_verify(id),
             Phase::Granting => self.send_grant(id),
             Phase::Alive => self.send_keep_alive(id),
             Phase::Ending => self.send_revoke(id),
@@ -151,14 +152,7 @@ impl Core {
             Err(error) if error.failure == Failure::LeaseNotFound && session.phase == Phase::Granting => {
                 self.replace_session(id, "the lease ended before it was of use");
             }
-            Err(error) if error.failure == Failure::LeaseNotFound => {
-                self.lose_session(
-                    id,
-                    Code::LeaseRevoked,
-                    "the lease is gone: somebody revoked it, or etcd let it expire",
-                    false,
-                );
-            }
+            Err(error) if error.failure == Failure::LeaseNotFound => self.lease_missing(id),
             Err(error) => {
                 session.trouble = error.message.clone();
                 // A grant is pending as long as nothing was acknowledged; asking for it again is the way on.
@@ -187,7 +181,7 @@ impl Core {
     /// Asks for a renewal now; if one is under way, for another one after it.
     pub(super) fn ask_session(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.phase != Phase::Alive {
+        if session.phase != Phase::Alive || session.missing {
             return;
         }
         if session.call.is_some() {
@@ -226,6 +220,50 @@ impl Core {
             trouble => format!("the lease was not renewed before its deadline: {trouble}"),
         };
         self.lose_session(id, Code::SessionExpired, &message, true);
+    }
+
+    /// The store doesn't have the lease, says an answer without a header. Leadership ends here; whether it is the store
+    /// that granted the lease is asked before anything is concluded: another cluster's word proves nothing.
+    pub(super) fn lease_missing(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.missing = true;
+        let members: Vec<SubscriptionId> = session.members.iter().copied().collect();
+        let asked = session.verifying.is_some();
+        for campaign in members {
+            self.lease_lost(campaign);
+        }
+        if !asked {
+            self.send_verify(id);
+        }
+    }
+
+    fn send_verify(&mut self, id: SessionId) {
+        let Some(patience) = self.sessions.get(&id).map(|session| session.patience(self.call_timeout)) else { return };
+        let call = self.call(Purpose::Verify(id), Request::Txn(self.any_read()), patience);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.verifying = Some(call);
+        }
+    }
+
+    /// The answer came from the cluster that granted the lease, or there is none.
+    pub(super) fn verified(&mut self, id: SessionId, call: CallId, result: Result<(), StoreError>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.verifying.take_if(|current| *current == call).is_none() {
+            return;
+        }
+        match result {
+            Err(error) if error.failure.is_transient() => {
+                session.trouble = error.message;
+                let pause = session.backoff.pause(&mut self.random);
+                self.timers.set(Timer::Session(id), self.now + pause);
+            }
+            // Refused, it could not be asked; then what was said has to do.
+            _ if session.phase == Phase::Ending => self.session_ended(id),
+            _ => {
+                let message = "the lease is gone: somebody revoked it, or etcd let it expire";
+                self.lose_session(id, Code::LeaseRevoked, message, false);
+            }
+        }
     }
 
     /// Everything on this lease is lost. `may_live`: the lease may still be there, and with it our keys.
@@ -287,6 +325,8 @@ impl Core {
             session.last_sent = now;
         }
         session.foreign |= !restored;
+        session.missing = false;
+        session.verifying = None;
         if session.phase != Phase::Ending {
             return self.end_session(id, reason);
         }
@@ -312,14 +352,12 @@ impl Core {
         }
         // Where a grant was never answered it may arrive yet: look again until its time to live is over.
         let may_come = session.grant_unknown && session.deadline == 0;
-        let result = result.or_else(|error| match error.failure == Failure::LeaseNotFound && !may_come {
-            true => Ok(()),
-            false => Err(error),
-        });
         match result {
             // The word of a cluster that did not grant it; time is left to tell.
             Ok(()) if session.foreign => {}
+            Err(error) if error.failure == Failure::LeaseNotFound && session.foreign => {}
             Ok(()) => self.session_ended(id),
+            Err(error) if error.failure == Failure::LeaseNotFound && !may_come => self.lease_missing(id),
             Err(error) => {
                 session.trouble = error.message.clone();
                 let pause = session.backoff.pause(&mut self.random);

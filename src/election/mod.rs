@@ -172,6 +172,8 @@ enum Purpose {
     Grant(SessionId),
     KeepAlive(SessionId),
     Revoke(SessionId),
+    /// Which cluster says that the session's lease is gone.
+    Verify(SessionId),
     Read(ReadId),
     /// Parts of a batch, see [`Core::groups`].
     Group,
@@ -389,6 +391,7 @@ impl Core {
             (Purpose::Grant(session), result) => self.granted(session, id, lease_state(result)),
             (Purpose::KeepAlive(session), result) => self.renewed(session, id, lease_state(result)),
             (Purpose::Revoke(session), result) => self.revoked(session, id, result.map(|_| ())),
+            (Purpose::Verify(session), result) => self.verified(session, id, result.map(|_| ())),
             (Purpose::Read(read), result) => self.read_answer(read, result),
             (Purpose::Group, result) => self.group_answered(id, result),
         }
@@ -412,10 +415,15 @@ impl Core {
     /// only an answer that can't lag tells. Without that, a service that only renews would keep a restored key alive.
     fn verify_revision(&mut self, header: Header, known: Revision) {
         if header.cluster_id == self.cluster_id && header.revision < known && !self.closing {
-            let key = [self.keys.base(), b"\0"].concat();
-            let any = Op::Range(Range { key, keys_only: true, ..Range::default() });
-            self.submit(PartPurpose::Verify, Txn { then: vec![any], ..Txn::default() });
+            let txn = self.any_read();
+            self.submit(PartPurpose::Verify, txn);
         }
+    }
+
+    /// Asks for nothing but the header of its answer.
+    fn any_read(&self) -> Txn {
+        let key = [self.keys.base(), b"\0"].concat();
+        Txn { then: vec![Op::Range(Range { key, keys_only: true, ..Range::default() })], ..Txn::default() }
     }
 
     fn group_answered(&mut self, id: CallId, result: Result<Answer, StoreError>) {

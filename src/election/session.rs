@@ -87,6 +87,10 @@ pub(crate) struct Session {
     pub(crate) waiters: Vec<(SubscriptionId, ReplyId)>,
     /// Another cluster answers than the one that granted it.
     pub(crate) foreign: bool,
+    /// It was said that the lease is gone, without a word on which cluster says so.
+    pub(crate) missing: bool,
+    /// The question for that word under way.
+    pub(crate) verifying: Option<CallId>,
     /// The last failure, for messages.
     pub(crate) trouble: String,
 }
@@ -112,6 +116,8 @@ impl Session {
             lost: BTreeSet::new(),
             waiters: Vec::new(),
             foreign: false,
+            missing: false,
+            verifying: None,
             trouble: String::new(),
         }
     }
@@ -157,7 +163,7 @@ impl Session {
 
     /// Room for one more member.
     pub(crate) fn is_open(&self) -> bool {
-        self.phase != Phase::Ending && !self.tainted && self.members.len() < MAX_MEMBERS
+        self.phase != Phase::Ending && !self.tainted && !self.missing && self.members.len() < MAX_MEMBERS
     }
 
     /// The deadline as a member with this margin sees it.

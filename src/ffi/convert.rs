@@ -42,9 +42,9 @@ unsafe fn bounded<'a>(text: *const c_char, limit: usize, argument: &str) -> Resu
     Ok((bytes.len() <= limit).then_some(bytes))
 }
 
-fn utf8<'a>(bytes: &'a [u8], code: Code, argument: &str) -> Result<&'a str, Error> {
+fn utf8<'a>(bytes: &'a [u8], code: Code, what: &str) -> Result<&'a str, Error> {
     std::str::from_utf8(bytes)
-        .map_err(|e| Error::new(code, format!("argument `{argument}`: not UTF-8 from byte {} on", e.valid_up_to())))
+        .map_err(|e| Error::new(code, format!("{what}: not UTF-8 from byte {} on", e.valid_up_to())))
 }
 
 /// The name of an election; NULL means the default one.
@@ -64,7 +64,7 @@ pub(super) unsafe fn election<'a>(text: *const c_char) -> Result<&'a str, Error>
         let message = format!("argument `{ARGUMENT}`: longer than the limit of {MAX_NAME_BYTES} bytes");
         return Err(Error::new(Code::InvalidName, message));
     };
-    utf8(bytes, Code::InvalidName, ARGUMENT)
+    utf8(bytes, Code::InvalidName, &format!("argument `{ARGUMENT}`"))
 }
 
 /// The name of an option.
@@ -83,24 +83,23 @@ pub(super) unsafe fn option_name<'a>(text: *const c_char) -> Result<&'a str, Err
         let message = format!("argument `{ARGUMENT}`: no option has a name of more than {LIMIT} bytes");
         return Err(Error::new(Code::UnknownOption, message));
     };
-    utf8(bytes, Code::UnknownOption, ARGUMENT)
+    utf8(bytes, Code::UnknownOption, &format!("argument `{ARGUMENT}`"))
 }
 
-/// The value of an option.
+/// The value of the option of this name.
 ///
 /// # Safety
 /// As [`bounded`].
 ///
 /// # Errors
 /// NullPointer, InvalidValue.
-pub(super) unsafe fn option_value<'a>(text: *const c_char) -> Result<&'a str, Error> {
-    const ARGUMENT: &str = "value";
+pub(super) unsafe fn option_value<'a>(name: &str, text: *const c_char) -> Result<&'a str, Error> {
     // SAFETY: promised by the caller.
-    let Some(bytes) = (unsafe { bounded(text, MAX_VALUE_BYTES, ARGUMENT) })? else {
-        let message = format!("argument `{ARGUMENT}`: longer than the limit of 1 MiB");
+    let Some(bytes) = (unsafe { bounded(text, MAX_VALUE_BYTES, "value") })? else {
+        let message = format!("option `{name}`: longer than the limit of 1 MiB");
         return Err(Error::new(Code::InvalidValue, message));
     };
-    utf8(bytes, Code::InvalidValue, ARGUMENT)
+    utf8(bytes, Code::InvalidValue, &format!("option `{name}`"))
 }
 
 /// A candidate's value. Its length is checked before it is read.
@@ -213,7 +212,8 @@ mod tests {
             assert_eq!(option_name(long.as_ptr().cast()).unwrap_err().code(), Code::UnknownOption);
             assert_eq!(option_name(c"\xff".as_ptr()).unwrap_err().code(), Code::UnknownOption);
             assert_eq!(option_name(std::ptr::null()).unwrap_err().code(), Code::NullPointer);
-            assert_eq!(option_value(c"\xff".as_ptr()).unwrap_err().code(), Code::InvalidValue);
+            let error = option_value("ttl", c"5\xff".as_ptr()).unwrap_err();
+            assert_eq!((error.code(), error.message()), (Code::InvalidValue, "option `ttl`: not UTF-8 from byte 1 on"));
         }
     }
 }

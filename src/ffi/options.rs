@@ -66,7 +66,9 @@ pub unsafe extern "C" fn tenure_options_set(
     guard::call(options.addr(), err, || {
         let options = convert::live(options, "options")?;
         // SAFETY: the caller passes NULL or strings that end with NUL.
-        let (name, value) = unsafe { (convert::option_name(name)?, convert::option_value(value)?) };
+        let name = unsafe { convert::option_name(name)? };
+        // SAFETY: the same.
+        let value = unsafe { convert::option_value(name, value)? };
         options.change(|options| options.set(name, value).map(|_| ()))
     })
 }
@@ -104,7 +106,9 @@ pub unsafe extern "C" fn tenure_campaign_options_set(
     guard::call(options.addr(), err, || {
         let options = convert::live(options, "options")?;
         // SAFETY: the caller passes NULL or strings that end with NUL.
-        let (name, value) = unsafe { (convert::option_name(name)?, convert::option_value(value)?) };
+        let name = unsafe { convert::option_name(name)? };
+        // SAFETY: the same.
+        let value = unsafe { convert::option_value(name, value)? };
         options.change(|options| options.set(name, value).map(|_| ()))
     })
 }

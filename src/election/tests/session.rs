@@ -436,3 +436,66 @@ fn what_happened_to_the_key_while_the_machine_slept_is_found_by_listing() {
     world.expect_loss(leader, Code::KeyDeleted);
     assert!(world.now < 2 * SECOND);
 }
+
+// Which store says that it is gone.
+
+/// Another one answers, and no stream tells of it.
+fn exchange_in_silence(world: &mut World) {
+    world.stream_lag = 60 * SECOND;
+    world.replace_etcd(|etcd, _| etcd.rebuild());
+}
+
+#[test]
+fn another_store_that_does_not_have_the_lease_has_not_revoked_it() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    exchange_in_silence(&mut world);
+    world.run_until("a renewal", |w| w.count(What::KeepAlive) > 0);
+    world.expect_loss(leader, Code::ClusterChanged);
+    world.expect_event(leader, State::Closed);
+    let resigned = world.resign(leader);
+    world.run(8 * SECOND);
+    assert_eq!(world.reply_of(resigned), None, "the former cluster may have the key");
+    world.expect_done(resigned);
+}
+
+#[test]
+fn closing_does_not_believe_another_store_either() {
+    let mut world = World::new();
+    let a = world.service();
+    world.elect(a, "e");
+    exchange_in_silence(&mut world);
+    let begun = world.now;
+    world.close(a);
+    world.run_until("it has finished", |world| world.process(a).finished);
+    assert!(world.now - begun > 9 * SECOND, "{}", world.now - begun);
+}
+
+#[test]
+fn a_lease_that_is_said_to_be_gone_ends_the_term_at_once_and_is_asked_about_until_there_is_an_answer() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.stall_stream(a);
+    world.once(What::Value, Fate::LoseRequest);
+    world.once(What::Value, Fate::Refuse(Failure::NoLeader));
+    world.revoke_lease(leader);
+    world.run_until("the end of the term", |w| !w.is_leader(leader));
+    let ended = world.now;
+    world.expect_loss(leader, Code::LeaseRevoked);
+    assert!(world.now - ended > SECOND && world.now - ended < 3 * SECOND, "{}", world.now - ended);
+    assert_eq!(world.count(What::Value), 3);
+}
+
+#[test]
+fn a_new_campaign_does_not_stand_on_a_lease_that_is_said_to_be_gone() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.stall_stream(a);
+    world.always(a, What::Value, Fate::LoseRequest);
+    world.revoke_lease(leader);
+    world.run_until("the end of the term", |w| !w.is_leader(leader));
+    world.elect(a, "f");
+}
