@@ -1,5 +1,7 @@
 //! The only server fails: it is restarted, loses its data, is replaced by another one, or has no more room.
 
+use std::time::Duration;
+
 use tenure::{Code, State};
 
 use crate::candidate::{Candidate, Guard, LIMIT, NOBODY, eventually, options, queue, renewed, revision};
@@ -98,6 +100,38 @@ fn a_follower_hears_of_another_cluster_as_well() {
     follower.assert_closed();
     assert_eq!(queue(&new), NOBODY);
     leader.assert_silent();
+}
+
+/// With the short lease a renewal comes first, whose answer doesn't tell which cluster it is from.
+#[test]
+fn a_renewal_that_meets_another_cluster_tells_so() {
+    for _ in 0..3 {
+        let (old, new) = two_clusters();
+        let proxy = Proxy::to(&old);
+        let candidate = Candidate::lead(&proxy.endpoint(), 2);
+        proxy.redirect(&new);
+        proxy.cut();
+        candidate.next_loss(Code::ClusterChanged);
+    }
+}
+
+#[test]
+fn a_resignation_that_the_end_of_its_service_overtakes_is_confirmed() {
+    let server = Server::start(Version::default());
+    for _ in 0..10 {
+        let candidate = Candidate::lead(&server.endpoint(), 10);
+        server.stop();
+        assert_eq!(candidate.service.close(Duration::from_millis(10)).unwrap_err().code(), Code::Pending);
+        std::thread::scope(|scope| {
+            let resign = || scope.spawn(|| candidate.campaign.resign(LIMIT));
+            let resigned: Vec<_> = (0..8).map(|_| resign()).collect();
+            server.cont();
+            for resigned in resigned {
+                resigned.join().unwrap().unwrap();
+            }
+        });
+        assert_eq!(queue(&server), NOBODY);
+    }
 }
 
 #[test]
