@@ -47,7 +47,8 @@ func appendLine(path string, token int64, text string) (err error) {
 		return err
 	}
 	var highest int64
-	if _, err := fmt.Fscan(file, &highest); err != nil && !errors.Is(err, io.EOF) {
+	// In decimal: Fscan would take the leading zeros for octal.
+	if _, err := fmt.Fscanf(file, "%d", &highest); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: no token in the first line: %w", path, err)
 	}
 	if token < highest {
@@ -90,7 +91,9 @@ func beFirst(campaign *tenure.Campaign, path string) error {
 		return errors.New("lost leadership too early for this example")
 	}
 	fmt.Println("first: is the leader; falls asleep before it acts")
-	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+	// To this very thread: it would go on for a while if another one took the signal.
+	runtime.LockOSThread()
+	if err := syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGSTOP); err != nil {
 		return err
 	}
 	fmt.Println("first: awake, and acts on what it knew")
