@@ -35,7 +35,7 @@ CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
 .PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
-.PHONY: test-go test-go-examples bench-go
+.PHONY: test-go test-go-examples bench-go broken-engines
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-python test-python-processes test-wheel wheel
 .PHONY: test-packages tools clean help
@@ -142,6 +142,10 @@ test-rust: tools
 SEEDS := 10000
 simulate:
 	TENURE_SEEDS=$(SEEDS) cargo test --locked --release --lib simulation -- --nocapture
+
+## make broken-engines: whether the simulation finds each of some bugs that are put into the engine on purpose
+broken-engines: packages
+	tests/broken_engines.py $(TARGET)/broken-engines
 
 # Every file in tests/c is a program of its own, which finds an etcd in the variable ETCD_ENDPOINTS. planted.c is to
 # fail: by it checker.sh sees whether valgrind and the sanitizer find what they should.

@@ -235,9 +235,8 @@ def simulate(folder: pathlib.Path) -> tuple[int, str]:
         cwd=folder,
         env={
             **os.environ,
-            "CARGO_TARGET_DIR": str(folder / "target"),
+            "CARGO_TARGET_DIR": str(ROOT / "target"),
             "TENURE_SEEDS": str(SEEDS),
-            "RUSTFLAGS": "-Awarnings",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
