@@ -467,6 +467,7 @@ impl World {
         self.excused.clear();
         self.terms.clear();
         replace(&mut self.etcd, self.now);
+        self.schedule_expiry();
         (0..self.processes.len()).for_each(|at| self.break_stream(Service(at)));
     }
 
