@@ -262,7 +262,7 @@ def look(folder: pathlib.Path, broken: Broken) -> tuple[bool, str]:
         path.write_text(whole)
     if status == 0:
         failed = re.findall(r"^    (election::\S+)$", others[1], re.MULTILINE)
-        return others[0] != 0, f"not in {SEEDS} seeds; by {sorted(set(failed))[0] if failed else 'nothing'}"
+        return others[0] != 0, f"not in {SEEDS} seeds; by {min(failed) if failed else 'nothing'}"
     seed = re.search(r"simulation: seed (\d+) failed", output)
     if not seed:
         return False, "it does not build:\n" + "\n".join(output.splitlines()[-30:])
