@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 import tenure
 from support import ETCD_ENDPOINTS, Etcd, Place, eventually
+
+# Where a shell started us in the background SIGINT is ignored, and would be by what we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 numbers = itertools.count(1)
 
