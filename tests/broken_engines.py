@@ -236,7 +236,7 @@ def run_tests(folder: pathlib.Path, which: str) -> tuple[int, str]:
         cwd=folder,
         env={
             **os.environ,
-            "CARGO_TARGET_DIR": str(ROOT / "target"),
+            "CARGO_TARGET_DIR": str(folder / "target"),
             "TENURE_SEEDS": str(SEEDS),
         },
         stdout=subprocess.PIPE,

@@ -509,3 +509,18 @@ fn a_proclaimed_value_is_kept_when_the_candidate_stands_again() {
     let won = world.process(a).lives.values().next().unwrap().unread().last().unwrap().clone();
     assert_eq!((won.state, &*won.value), (State::Leader, &b"new"[..]));
 }
+
+#[test]
+fn a_key_that_is_deleted_before_the_answer_to_the_join_does_not_lead() {
+    let mut world = World::new();
+    let a = world.service();
+    world.once(What::Join, Fate::Slow(SECOND));
+    let candidate = world.campaign(a, "e");
+    world.expect_event(candidate, State::Follower);
+    world.run_until("the key", |w| w.queue_length("e") == 1);
+    let key = world.etcd.keys(&world.prefix("e"))[0].key.clone();
+    world.run(100 * MS);
+    world.etcd.delete(&key);
+    world.publish();
+    world.expect_loss(candidate, Code::KeyDeleted);
+}
