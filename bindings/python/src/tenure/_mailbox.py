@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, Generic, TypeVar
 
@@ -95,6 +96,28 @@ class Mailbox(Generic[E]):
                 await woken
             finally:
                 self._forget(wake)
+
+    def __iter__(self) -> Iterator[E]:
+        """Events as they come, to the last one."""
+        while True:
+            try:
+                event = self.take(None)
+            except ClosedError:
+                return
+            yield event
+            if event.closed:
+                return
+
+    async def __aiter__(self) -> AsyncIterator[E]:
+        """Events as they come, to the last one, on asyncio."""
+        while True:
+            try:
+                event = await self.take_async()
+            except ClosedError:
+                return
+            yield event
+            if event.closed:
+                return
 
     def _take_or_wake(self, wake: Callable[[], object]) -> E | None:
         """The next event; without one, `wake` is called when there may be one."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ._calls import Handle, call, interruptible, milliseconds, value_bytes, wait
-from ._codes import ClosedError, ForkedError, TimeoutError
+from ._codes import ForkedError, TimeoutError
 from ._errors import TenureError
 from ._events import State, Status
 from ._library import library
@@ -130,25 +130,12 @@ class Campaign:
 
     def __iter__(self) -> Iterator[Status]:
         """Statuses as they come, CLOSED the last."""
-        while True:
-            try:
-                status = self._mailbox.take(None)
-            except ClosedError:
-                return
-            yield status
-            if status.closed:
-                return
+        yield from self._mailbox
 
     async def __aiter__(self) -> AsyncIterator[Status]:
         """Statuses as they come, CLOSED the last, on asyncio."""
-        while True:
-            try:
-                status = await self._mailbox.take_async()
-            except ClosedError:
-                return
+        async for status in self._mailbox:
             yield status
-            if status.closed:
-                return
 
     def __enter__(self) -> Self:
         return self

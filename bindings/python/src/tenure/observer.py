@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ._calls import Handle, call
-from ._codes import ClosedError, ForkedError
+from ._codes import ForkedError
 from ._events import Observation
 from ._library import library
 from ._mailbox import ObservationMailbox
@@ -54,25 +54,12 @@ class Observer:
 
     def __iter__(self) -> Iterator[Observation]:
         """Observations as they come; the last one says `closed`."""
-        while True:
-            try:
-                observation = self._mailbox.take(None)
-            except ClosedError:
-                return
-            yield observation
-            if observation.closed:
-                return
+        yield from self._mailbox
 
     async def __aiter__(self) -> AsyncIterator[Observation]:
         """Observations as they come, on asyncio; the last one says `closed`."""
-        while True:
-            try:
-                observation = await self._mailbox.take_async()
-            except ClosedError:
-                return
+        async for observation in self._mailbox:
             yield observation
-            if observation.closed:
-                return
 
     def __enter__(self) -> Self:
         return self
