@@ -377,7 +377,6 @@ CONFORMANCE_DRIVERS = \
 	--driver 'Go=$(CONFORMANCE)/go'
 CONFORMANCE_PYTHON = -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CONFORMANCE)/pycache PYTHONPATH=bindings/python/src \
 	TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so
-CONFORMANCE_GO = cd $(DRIVERS)/go && PKG_CONFIG_PATH=$(CONFORMANCE) CGO_LDFLAGS=-Wl,-rpath,$(LIBRARY_FOLDER) go
 CONFORMANCE_GO_SOURCES := $(wildcard $(DRIVERS)/go/*) $(shell find bindings/go -name '*.go' -o -name '*.h' -o -name go.mod)
 
 .PHONY: test-conformance lint-conformance
@@ -400,19 +399,13 @@ $(CONFORMANCE)/rust: $(DRIVERS)/driver.rs $(SOURCES) | packages
 	cargo build --locked --example conformance
 	ln -f $(DEBUG)/examples/conformance $@
 
-$(CONFORMANCE)/go: $(CONFORMANCE_GO_SOURCES) $(CONFORMANCE)/tenure.pc $(LIBRARY_FOLDER)/libtenure.so
-	$(CONFORMANCE_GO) build -buildvcs=false -o $@ .
-
-# The library under test, as pkg-config names it.
-$(CONFORMANCE)/tenure.pc: Makefile | test-packages
-	@mkdir -p $(@D)
-	@printf '%s\n' 'Name: tenure' 'Description: under test' 'Version: 0' 'Cflags: -I$(CURDIR)/include' \
-		'Libs: -L$(LIBRARY_FOLDER) -ltenure' >$@
+$(CONFORMANCE)/go: $(CONFORMANCE_GO_SOURCES) $(GO_LIBRARY)
+	cd $(DRIVERS)/go && $(GO_ENV) go build -o $@ .
 
 lint: lint-conformance
-lint-conformance: $(CONFORMANCE)/tenure.pc $(PYTHON)/ruff
+lint-conformance: $(GO_LIBRARY) $(PYTHON)/ruff
 	@unformatted=$$(gofmt -l $(DRIVERS)/go); [ -z "$$unformatted" ] || { echo "run: gofmt -w $$unformatted"; exit 1; }
-	$(CONFORMANCE_GO) vet .
+	cd $(DRIVERS)/go && $(GO_ENV) go vet .
 	MYPYPATH=tests/tools:tests/conformance:bindings/python/src $(PYTHON)/mypy --strict \
 		tests/conformance/*.py $(DRIVERS)/*.py
 
