@@ -485,18 +485,18 @@ void drop(void *user_data) noexcept
     delete static_cast<callback<Event> *>(user_data);
 }
 
-} // namespace detail
-
-/** Options of a service, see docs/options.md. `service` or `prefix` has to be set before opening one. */
-class options {
+/** What options of both kinds have in common. */
+template <class Options, class Handle, tenure_code (*make_new)(Handle **, tenure_error **),
+          tenure_code (*set_one)(Handle *, const char *, const char *, tenure_error **)>
+class options_base {
 public:
     /** Options that are set like this, all others at their defaults. Errors: those of set. */
-    [[nodiscard]] static returned<options> make(settings all = {})
+    [[nodiscard]] static returned<Options> make(settings all = {})
     {
-        tenure_options *made = nullptr;
-        if (auto failure = detail::failure_of([&](tenure_error **err) { return tenure_options_new(&made, err); }))
+        Handle *made = nullptr;
+        if (auto failure = failure_of([&](tenure_error **err) { return make_new(&made, err); }))
             TENURE_FAIL_ *failure;
-        options to(made);
+        Options to(made);
         for (const auto &[name, value] : all) {
             if (auto failure = to.try_set(name, value))
                 TENURE_FAIL_ *failure;
@@ -509,53 +509,42 @@ public:
     {
         if (auto failure = try_set(name, value))
             TENURE_FAIL_ *failure;
-        return detail::done();
+        return done();
     }
 
     /** The handle, for functions of tenure.h; it stays this object's. */
-    [[nodiscard]] tenure_options *get() const noexcept { return handle_.get(); }
+    [[nodiscard]] Handle *get() const noexcept { return handle_.get(); }
+
+protected:
+    explicit options_base(Handle *handle) : handle_(handle) {}
 
 private:
-    explicit options(tenure_options *handle) : handle_(handle) {}
-
     std::optional<error> try_set(std::string_view name, std::string_view value)
     {
-        if (auto failure = detail::nul_in_option(name, value))
+        if (auto failure = nul_in_option(name, value))
             return failure;
-        return detail::failure_of([&](tenure_error **err) {
-            return tenure_options_set(get(), std::string(name).c_str(), std::string(value).c_str(), err);
+        return failure_of([&](tenure_error **err) {
+            return set_one(get(), std::string(name).c_str(), std::string(value).c_str(), err);
         });
     }
 
-    detail::owned<tenure_options> handle_;
+    owned<Handle> handle_;
+};
+
+} // namespace detail
+
+/** Options of a service, see docs/options.md. `service` or `prefix` has to be set before opening one. */
+class options
+    : public detail::options_base<options, tenure_options, tenure_options_new, tenure_options_set> {
+    friend options_base;
+    using options_base::options_base;
 };
 
 /** Options of a campaign, see docs/options.md. */
-class campaign_options {
+class campaign_options
+    : public detail::options_base<campaign_options, tenure_campaign_options, tenure_campaign_options_new,
+                                  tenure_campaign_options_set> {
 public:
-    /** Options that are set like this, all others at their defaults. Errors: those of set. */
-    [[nodiscard]] static returned<campaign_options> make(settings all = {})
-    {
-        tenure_campaign_options *made = nullptr;
-        const auto make_new = [&](tenure_error **err) { return tenure_campaign_options_new(&made, err); };
-        if (auto failure = detail::failure_of(make_new))
-            TENURE_FAIL_ *failure;
-        campaign_options to(made);
-        for (const auto &[name, value] : all) {
-            if (auto failure = to.try_set(name, value))
-                TENURE_FAIL_ *failure;
-        }
-        return to;
-    }
-
-    /** Sets one option; on an error nothing is changed. Errors: unknown_option, invalid_value. */
-    returned<void> set(std::string_view name, std::string_view value)
-    {
-        if (auto failure = try_set(name, value))
-            TENURE_FAIL_ *failure;
-        return detail::done();
-    }
-
     /** Sets what the candidate announces, any bytes. Errors: value_too_large above 1 MiB. */
     returned<void> set_value(std::string_view value)
     {
@@ -567,22 +556,9 @@ public:
         return detail::done();
     }
 
-    /** The handle, for functions of tenure.h; it stays this object's. */
-    [[nodiscard]] tenure_campaign_options *get() const noexcept { return handle_.get(); }
-
 private:
-    explicit campaign_options(tenure_campaign_options *handle) : handle_(handle) {}
-
-    std::optional<error> try_set(std::string_view name, std::string_view value)
-    {
-        if (auto failure = detail::nul_in_option(name, value))
-            return failure;
-        return detail::failure_of([&](tenure_error **err) {
-            return tenure_campaign_options_set(get(), std::string(name).c_str(), std::string(value).c_str(), err);
-        });
-    }
-
-    detail::owned<tenure_campaign_options> handle_;
+    friend options_base;
+    using options_base::options_base;
 };
 
 /**
