@@ -270,6 +270,10 @@ typedef struct tenure_event {
      */
     uint64_t sequence;
     /**
+     * When the library told it, in nanoseconds of `tenure_boottime_ns`: the difference is how late the reader is.
+     */
+    int64_t time_ns;
+    /**
      * Campaign: its handle; NULL when it was freed.
      */
     struct tenure_campaign *campaign;

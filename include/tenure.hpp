@@ -277,6 +277,8 @@ struct status {
     tenure_campaign *campaign = nullptr;
     /** Counts the campaign's events from 1; a gap means that newer events took the place of unread ones. */
     std::uint64_t sequence = 0;
+    /** When the library told it: the difference to now is how late the reader is. */
+    boottime_clock::time_point time;
     std::string election;
     tenure::state state = tenure::state::none;
     /** While leading: a renewal is overdue, so leadership may end at the deadline. */
@@ -305,6 +307,8 @@ struct observation {
     tenure_observer *observer = nullptr;
     /** Counts the observer's events from 1; a gap means that newer events took the place of unread ones. */
     std::uint64_t sequence = 0;
+    /** When the library told it: the difference to now is how late the reader is. */
+    boottime_clock::time_point time;
     std::string election;
     /** The leader, or nobody. */
     std::optional<candidate> leader;
@@ -324,6 +328,8 @@ struct observation {
 
 /** A line for the log. */
 struct log_record {
+    /** When it was told. */
+    boottime_clock::time_point time;
     tenure::level level = tenure::level::debug;
     std::string message;
 };
@@ -403,6 +409,11 @@ inline result<void> done()
 inline void done() noexcept {}
 #endif
 
+inline boottime_clock::time_point instant(std::int64_t boottime_ns)
+{
+    return boottime_clock::time_point(boottime_clock::duration(boottime_ns));
+}
+
 inline candidate copy(const tenure_candidate &from)
 {
     return {std::string(from.value, from.value_len), from.token, std::string(from.key, from.key_len), from.lease};
@@ -413,6 +424,7 @@ inline status copy_status(const tenure_event &from)
     status to;
     to.campaign = from.campaign;
     to.sequence = from.sequence;
+    to.time = instant(from.time_ns);
     to.election = from.election;
     to.state = static_cast<state>(from.state);
     to.at_risk = from.at_risk;
@@ -423,7 +435,7 @@ inline status copy_status(const tenure_event &from)
     to.cluster_id = from.cluster_id;
     to.revision = from.revision;
     if (from.deadline_ns != 0)
-        to.deadline = boottime_clock::time_point(boottime_clock::duration(from.deadline_ns));
+        to.deadline = instant(from.deadline_ns);
     to.closed = from.closed;
     return to;
 }
@@ -433,6 +445,7 @@ inline observation copy_observation(const tenure_event &from)
     observation to;
     to.observer = from.observer;
     to.sequence = from.sequence;
+    to.time = instant(from.time_ns);
     to.election = from.election;
     if (from.has_leader) {
         to.leader = candidate{std::string(from.value, from.value_len), from.token, std::string(from.key, from.key_len),
@@ -449,7 +462,7 @@ inline observation copy_observation(const tenure_event &from)
 
 inline log_record copy_log(const tenure_event &from)
 {
-    return {static_cast<level>(from.level), from.message};
+    return {instant(from.time_ns), static_cast<level>(from.level), from.message};
 }
 
 /** What a callback needs; the C library's user_data. */

@@ -24,6 +24,8 @@ pub enum State {
 pub struct Status {
     /// Counts the campaign's events from 1; a gap means that newer events took the place of unread ones.
     pub sequence: u64,
+    /// When it was told, in nanoseconds on CLOCK_BOOTTIME: the reader of it can see how late it is.
+    pub time_ns: i64,
     /// The state entered.
     pub state: State,
     /// LEADER only: a renewal is overdue, so leadership may end at the deadline.
@@ -64,6 +66,8 @@ pub struct Candidate {
 pub struct Observation {
     /// Counts the observer's events from 1; a gap means that newer ones took the place of unread ones.
     pub sequence: u64,
+    /// When it was told, in nanoseconds on CLOCK_BOOTTIME: the reader of it can see how late it is.
+    pub time_ns: i64,
     /// The election.
     pub election: Arc<str>,
     /// The leader, or nobody.
@@ -85,9 +89,10 @@ pub struct Observation {
 
 impl Observation {
     /// The last event of an observer that the engine will tell, or has told, nothing more: nobody is known to lead.
-    pub(crate) fn last(sequence: u64, election: Arc<str>, reason: Code, message: &str) -> Self {
+    pub(crate) fn last(sequence: u64, time_ns: i64, election: Arc<str>, reason: Code, message: &str) -> Self {
         Observation {
             sequence,
+            time_ns,
             election,
             leader: None,
             revision: 0,
@@ -120,6 +125,8 @@ pub enum Level {
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord {
+    /// When it was told, in nanoseconds on CLOCK_BOOTTIME.
+    pub time_ns: i64,
     /// Its weight.
     pub level: Level,
     /// One line; never holds a password or key.

@@ -876,7 +876,7 @@ impl Core {
     }
 
     fn status_at(&mut self, id: SubscriptionId, state: State, reason: Code, message: &str, revision: Revision) {
-        let cluster_id = self.cluster_id;
+        let (now, cluster_id) = (self.now, self.cluster_id);
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         campaign.sequence += 1;
         let session = campaign.session.and_then(|session| self.sessions.get(&session));
@@ -886,6 +886,7 @@ impl Core {
         };
         let status = Status {
             sequence: campaign.sequence,
+            time_ns: now,
             state,
             at_risk: campaign.at_risk && state == State::Leader,
             reason,

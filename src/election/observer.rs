@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::mirror::Entry;
 use super::watch::{Election, one_range};
 use super::{CallId, Core, Output, PartPurpose};
+use crate::clock::Nanos;
 use crate::error::Code;
 use crate::events::{Candidate, Observation, SubscriptionId};
 use crate::store::{Header, Op, Range, Revision, StoreError, Txn, TxnResult};
@@ -55,7 +56,7 @@ impl Core {
     pub(super) fn close_observer(&mut self, id: SubscriptionId, reason: Code, message: &str) {
         let Some(mut observer) = self.observers.remove(&id) else { return };
         let connected = observer.connected == Some(true);
-        let observation = observer.tell(self.cluster_id, connected, reason, message);
+        let observation = observer.tell(self.now, self.cluster_id, connected, reason, message);
         self.emit(Output::Observation(id, Observation { closed: true, ..observation }));
         if let Some(election) = self.elections.get_mut(&observer.election) {
             election.observers.retain(|&other| other != id);
@@ -99,7 +100,7 @@ impl Core {
             if observer.connected != Some(true) || observer.leader != leader || observer.reason != reason {
                 observer.leader = leader.clone();
                 observer.revision = revision;
-                let observation = observer.tell(self.cluster_id, true, reason, message);
+                let observation = observer.tell(self.now, self.cluster_id, true, reason, message);
                 self.emit(Output::Observation(id, observation));
             }
         }
@@ -127,7 +128,7 @@ impl Core {
             if self.elections.get(&observer.election).is_some_and(|election| election.mirror.is_complete()) {
                 continue;
             }
-            let observation = observer.tell(self.cluster_id, false, reason, message);
+            let observation = observer.tell(self.now, self.cluster_id, false, reason, message);
             self.emit(Output::Observation(id, observation));
         }
     }
@@ -181,12 +182,13 @@ impl Election {
 }
 
 impl Observer {
-    fn tell(&mut self, cluster_id: u64, connected: bool, reason: Code, message: &str) -> Observation {
+    fn tell(&mut self, now: Nanos, cluster_id: u64, connected: bool, reason: Code, message: &str) -> Observation {
         self.sequence += 1;
         self.connected = Some(connected);
         self.reason = reason;
         Observation {
             sequence: self.sequence,
+            time_ns: now,
             election: self.election.clone(),
             leader: self.leader.clone(),
             revision: self.revision,

@@ -116,7 +116,7 @@ impl<S: Store> Driver<S> {
                 self.carry_out(output);
             }
             if closes {
-                self.mailbox.end();
+                self.mailbox.end(self.clock.now());
             }
             if finished {
                 return Ok(());
@@ -229,7 +229,7 @@ impl<S: Store> Driver<S> {
             }
             Output::Log(level, message) => {
                 if level <= self.log_level {
-                    self.mailbox.push_log(LogRecord { level, message });
+                    self.mailbox.push_log(LogRecord { time_ns: self.clock.now(), level, message });
                 }
             }
             Output::Finished => {}

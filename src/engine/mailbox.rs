@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::term::Term;
+use crate::clock::Nanos;
 use crate::error::{Code, Error};
 use crate::events::{Event, LogRecord, Observation, State, Status, SubscriptionId};
 use crate::ffi::sys;
@@ -164,7 +165,7 @@ impl Mailbox {
     /// Nothing more will come; what is unread can still be read. An observer whose last event is not among that was
     /// made while the service closed, and the engine never heard of it: its first event is its last. (A campaign's
     /// maker waits for the engine, and takes it back.)
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self, now: Nanos) {
         let mut guard = self.lock();
         let queue = &mut *guard;
         queue.ended = true;
@@ -176,7 +177,7 @@ impl Mailbox {
             if subscription.unread.is_empty() {
                 queue.order.push_back(Some(id));
             }
-            let last = Observation::last(1, subscription.election.clone(), Code::Ok, "");
+            let last = Observation::last(1, now, subscription.election.clone(), Code::Ok, "");
             subscription.push(Event::Observation(id, last));
         }
         self.signal(&guard);

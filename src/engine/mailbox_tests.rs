@@ -14,6 +14,7 @@ const NOW: Option<Duration> = Some(Duration::ZERO);
 fn status(state: State, sequence: u64) -> Status {
     Status {
         sequence,
+        time_ns: 1,
         state,
         at_risk: false,
         reason: Code::Ok,
@@ -30,6 +31,7 @@ fn status(state: State, sequence: u64) -> Status {
 fn observation(sequence: u64, closed: bool) -> Observation {
     Observation {
         sequence,
+        time_ns: 1,
         election: "e".into(),
         leader: None,
         revision: 1,
@@ -142,7 +144,7 @@ fn a_subscription_whose_last_event_is_out_can_not_be_taken_back() {
     for taken in [false, true] {
         let mailbox = Mailbox::new(false).unwrap();
         mailbox.add(2, "e".into(), Some(Box::new(|_: &Event| {})), None).unwrap();
-        mailbox.end();
+        mailbox.end(1);
         let delivery = taken.then(|| mailbox.take(NOW).unwrap().unwrap());
         assert_eq!(mailbox.remove(2), !taken, "an error would be told to who hears of it by event, too");
         drop(delivery);
@@ -173,7 +175,7 @@ fn campaigns_take_turns() {
 #[test]
 fn unread_log_lines_are_bounded_and_the_newest_stay() {
     let (mailbox, _term) = mailbox();
-    (0..1000).for_each(|n| mailbox.push_log(LogRecord { level: Level::Info, message: n.to_string() }));
+    (0..1000).for_each(|n| mailbox.push_log(LogRecord { time_ns: 1, level: Level::Info, message: n.to_string() }));
     let lines = read(&mailbox);
     assert_eq!(lines.len(), 256);
     assert!(matches!(lines.last(), Some(Event::Log(record)) if record.message == "999"));
@@ -182,11 +184,11 @@ fn unread_log_lines_are_bounded_and_the_newest_stay() {
 #[test]
 fn log_lines_made_before_there_is_a_handler_wait_for_it() {
     let mailbox = Mailbox::new(false).unwrap();
-    mailbox.push_log(LogRecord { level: Level::Info, message: "early".into() });
+    mailbox.push_log(LogRecord { time_ns: 1, level: Level::Info, message: "early".into() });
     assert!(read(&mailbox).is_empty());
     mailbox.set_log_handler(Box::new(|_| {}));
     assert_eq!(read(&mailbox).len(), 1);
-    mailbox.push_log(LogRecord { level: Level::Info, message: "later".into() });
+    mailbox.push_log(LogRecord { time_ns: 1, level: Level::Info, message: "later".into() });
     assert_eq!(read(&mailbox).len(), 1);
     assert!(mailbox.take_log_handler().is_some());
 }
@@ -208,7 +210,7 @@ fn the_descriptor_is_readable_exactly_while_there_is_something_to_read() {
     assert!(readable());
     read(&mailbox);
     assert!(!readable());
-    mailbox.end();
+    mailbox.end(1);
     assert!(readable(), "the end is something to read");
     assert_eq!(mailbox.take(NOW).map(|_| ()).unwrap_err().code(), Code::Closed);
     assert!(readable());
@@ -227,7 +229,7 @@ fn a_waiting_reader_wakes_for_events_and_for_the_end() {
         })
     };
     push(&mailbox, &[Closed]);
-    mailbox.end();
+    mailbox.end(1);
     assert_eq!(reader.join().unwrap(), Code::Closed);
 }
 
@@ -259,7 +261,7 @@ fn an_observer_made_while_the_service_closes_is_told_so_once() {
     mailbox.add(2, "late".into(), None, None).unwrap();
     mailbox.add(3, "told".into(), None, None).unwrap();
     mailbox.push_observation(3, observation(7, true));
-    mailbox.end();
+    mailbox.end(1);
     mailbox.push_observation(2, observation(1, true));
     let ends = read(&mailbox).into_iter().map(|event| match event {
         Event::Observation(id, told) => (id, told.sequence, told.closed),
@@ -290,7 +292,7 @@ fn the_end_wakes_everybody_who_waits() {
     let (mailbox, _term) = mailbox();
     std::thread::scope(|scope| {
         let waiting = [0, 1, 2].map(|_| scope.spawn(|| mailbox.take(None)));
-        mailbox.end();
+        mailbox.end(1);
         for thread in waiting {
             assert_eq!(thread.join().unwrap().err().map(|error| error.code()), Some(Code::Closed));
         }

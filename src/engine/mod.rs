@@ -27,7 +27,7 @@ pub(crate) use runtime::Runtime;
 pub(crate) use term::Term;
 pub(crate) use timer::Timer;
 
-use crate::clock::{Clock, nanos};
+use crate::clock::{Clock, Nanos, nanos};
 use crate::election::{Core, Settings, lease_over_after, time_to_live};
 use crate::error::{Code, Error};
 use crate::events::{Level, Observation, State, Status};
@@ -85,7 +85,7 @@ impl Engine {
             None => Some(Error::new(Code::Panic, "a defect in the library ended the service; please report it")),
         };
         if let Some(error) = failure {
-            give_up(&self.mailbox, &error);
+            give_up(&self.mailbox, self.clock.now(), &error);
             // Nobody is left to end the lease, so keys may be there until its time to live is over.
             let over = lease_over_after(time_to_live(longest_ttl_s.load(Ordering::Relaxed)).max(ttl));
             #[allow(clippy::disallowed_methods, reason = "the engine is gone, and its timer with it")]
@@ -107,17 +107,18 @@ async fn catch<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// The task is gone: nobody renews, so nobody leads. Everybody is told.
-fn give_up(mailbox: &Mailbox, error: &Error) {
+fn give_up(mailbox: &Mailbox, now: Nanos, error: &Error) {
     let (reason, message) = (error.code(), error.message().to_owned());
     for (id, election, term) in mailbox.open_subscriptions() {
         let Some(term) = term else {
-            mailbox.push_observation(id, Observation::last(u64::MAX, election, reason, &message));
+            mailbox.push_observation(id, Observation::last(u64::MAX, now, election, reason, &message));
             continue;
         };
         term.bar();
         for (sequence, state) in [(u64::MAX - 1, State::Error), (u64::MAX, State::Closed)] {
             let status = Status {
                 sequence,
+                time_ns: now,
                 state,
                 at_risk: false,
                 reason,
@@ -133,7 +134,7 @@ fn give_up(mailbox: &Mailbox, error: &Error) {
             mailbox.push_status(id, status);
         }
     }
-    mailbox.end();
+    mailbox.end(now);
 }
 
 /// A seed that differs between processes and services.

@@ -11,6 +11,7 @@ use crate::events::{State, Status};
 fn status(state: State, reason: Code) -> Status {
     Status {
         sequence: 1,
+        time_ns: 1,
         state,
         at_risk: false,
         reason,

@@ -39,6 +39,8 @@ pub struct tenure_event {
     pub kind: tenure_event_kind,
     /// Campaign, observer: counts their events from 1; a gap means that newer events took the place of unread ones.
     pub sequence: u64,
+    /// When the library told it, in nanoseconds of `tenure_boottime_ns`: the difference is how late the reader is.
+    pub time_ns: i64,
     /// Campaign: its handle; NULL when it was freed.
     pub campaign: *mut tenure_campaign,
     /// Observer: its handle; NULL when it was freed.
@@ -193,6 +195,7 @@ fn of_campaign(status: &Status) -> Seen {
     };
     let event = tenure_event {
         sequence: status.sequence,
+        time_ns: status.time_ns,
         state: status.state as tenure_state,
         reason: status.reason.number(),
         value_len: status.value.len(),
@@ -219,6 +222,7 @@ fn of_observer(observation: &Observation) -> Seen {
     };
     let event = tenure_event {
         sequence: observation.sequence,
+        time_ns: observation.time_ns,
         reason: observation.reason.number(),
         value_len: leader.map_or(0, |leader| leader.value.len()),
         token: leader.map_or(0, |leader| leader.token),
@@ -237,7 +241,8 @@ fn of_observer(observation: &Observation) -> Seen {
 fn of_log(record: &LogRecord) -> Seen {
     let mut texts = Texts::with_room(record.message.len());
     let places = Places { message: Some(texts.add_text(&record.message)), ..Places::default() };
-    Seen::finish(tenure_event { level: record.level as tenure_level, ..empty(EVENT_LOG) }, texts, places)
+    let event = tenure_event { time_ns: record.time_ns, level: record.level as tenure_level, ..empty(EVENT_LOG) };
+    Seen::finish(event, texts, places)
 }
 
 /// An event of this kind that says nothing; `finish` puts the texts in.
@@ -246,6 +251,7 @@ fn empty(kind: tenure_event_kind) -> tenure_event {
         struct_size: size_of::<tenure_event>() as u32,
         kind,
         sequence: 0,
+        time_ns: 0,
         campaign: std::ptr::null_mut(),
         observer: std::ptr::null_mut(),
         user_data: std::ptr::null_mut(),

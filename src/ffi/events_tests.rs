@@ -28,7 +28,8 @@ fn a_campaign_event_has_every_field_of_its_status() {
     let seen = Seen::new(&Event::Status(1, status(State::Leader)), None);
     let event = &seen.event;
     assert_eq!((event.struct_size as usize, event.kind), (size_of::<tenure_event>(), 1));
-    assert_eq!((event.sequence, event.state, event.at_risk, event.closed), (3, 2, true, false));
+    assert_eq!((event.sequence, event.time_ns, event.state), (3, 45, 2));
+    assert_eq!((event.at_risk, event.closed), (true, false));
     assert_eq!((event.reason, text(event.reason_name)), (20, "SESSION_EXPIRED"));
     assert_eq!((text(event.message), text(event.election)), ("no renewal\u{FFFD} for 10 s", "shard-7"));
     assert_eq!(bytes(event.value, event.value_len), b"a\0b");
@@ -42,6 +43,7 @@ fn a_campaign_event_has_every_field_of_its_status() {
 fn an_observer_event_shows_the_leader_or_nobody() {
     let mut observation = Observation {
         sequence: 9,
+        time_ns: 8,
         election: "e".into(),
         leader: Some(leader()),
         revision: 6,
@@ -53,7 +55,7 @@ fn an_observer_event_shows_the_leader_or_nobody() {
     };
     let seen = Seen::new(&Event::Observation(1, observation.clone()), None);
     let event = &seen.event;
-    assert_eq!((event.kind, event.sequence, event.state, event.reason), (2, 9, 0, 0));
+    assert_eq!((event.kind, event.sequence, event.time_ns, event.state, event.reason), (2, 9, 8, 0, 0));
     assert_eq!((event.has_leader, event.connected, event.closed), (true, true, false));
     assert_eq!((event.token, event.lease, event.revision, event.cluster_id), (5, 0x1f, 6, 7));
     assert_eq!(bytes(event.value, event.value_len), b"v\0");
@@ -69,10 +71,10 @@ fn an_observer_event_shows_the_leader_or_nobody() {
 
 #[test]
 fn a_log_event_is_a_level_and_a_line() {
-    let record = LogRecord { level: Level::Warn, message: "late".into() };
+    let record = LogRecord { time_ns: 7, level: Level::Warn, message: "late".into() };
     let seen = Seen::new(&Event::Log(record), None);
     assert_eq!((seen.event.kind, seen.event.level, text(seen.event.message)), (3, 2, "late"));
-    assert_eq!(text(seen.event.election), "");
+    assert_eq!((text(seen.event.election), seen.event.time_ns), ("", 7));
 }
 
 #[test]

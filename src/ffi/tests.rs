@@ -7,6 +7,7 @@ use crate::events::{State, Status};
 pub(super) fn status(state: State) -> Status {
     Status {
         sequence: 3,
+        time_ns: 45,
         state,
         at_risk: true,
         reason: Code::SessionExpired,

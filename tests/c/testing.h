@@ -243,6 +243,7 @@ static inline void close_and_free(tenure_service *service) {
 /* An event is as the header says, whatever it is about. */
 static inline void check_event(const tenure_event *event) {
     CHECK(event->struct_size == sizeof *event);
+    CHECK(event->time_ns > 0 && event->time_ns <= tenure_boottime_ns());
     CHECK(event->election != NULL && event->message != NULL && event->value != NULL && event->key != NULL);
     CHECK(event->value[event->value_len] == '\0' && event->key[event->key_len] == '\0');
     CHECK(strcmp(event->reason_name, tenure_code_name(event->reason)) == 0);

@@ -541,6 +541,9 @@ class Run:
     def check_histories(self) -> None:
         for handle, history in self.histories.items():
             try:
+                times = [0, *(event["time_ns"] for event in history), time.clock_gettime_ns(time.CLOCK_BOOTTIME)]
+                if times != sorted(times) or times[1] == 0:
+                    raise Failure("the times of its events fall")
                 if history[0]["event"] == "status":
                     self.check_campaign(history, self.owners[handle].process.returncode == 0)
                 else:

@@ -111,7 +111,7 @@ fn c_sees_the_numbers_and_layouts_of_rust() {
     layout!(asserts: tenure_candidate { struct_size, value, value_len, token, key, key_len, lease });
     layout!(asserts: tenure_candidates { struct_size, count, items });
     layout!(asserts: tenure_event {
-        struct_size, kind, sequence, campaign, observer, user_data, election, state, reason, reason_name, message,
+        struct_size, kind, sequence, time_ns, campaign, observer, user_data, election, state, reason, reason_name, message,
         value, value_len, token, cluster_id, revision, deadline_ns, key, key_len, lease, level, at_risk, has_leader,
         connected, closed,
     });

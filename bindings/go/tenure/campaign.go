@@ -55,6 +55,8 @@ func (t BootTime) Until() time.Duration { return time.Duration(t - Now()) }
 type Status struct {
 	// Sequence counts the campaign's statuses from 1; a gap means that newer ones took the place of unread ones.
 	Sequence uint64
+	// Time is when the library told it: the difference to [Now] is how late the reader is.
+	Time BootTime
 	// State is the state entered.
 	State State
 	// Err is why, an [*Error]; nil where nothing went wrong.
@@ -201,6 +203,7 @@ func (c *Campaign) ResignLeader(ctx context.Context) error {
 func (c *Campaign) deliver(event *capi.Event) bool {
 	status := Status{
 		Sequence:  event.Sequence,
+		Time:      BootTime(event.TimeNS),
 		State:     State(event.State),
 		Election:  event.Election,
 		Value:     event.Value,

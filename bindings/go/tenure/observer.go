@@ -12,6 +12,8 @@ import (
 type Observation struct {
 	// Sequence counts the observer's events from 1; a gap means that newer ones took the place of unread ones.
 	Sequence uint64
+	// Time is when the library told it: the difference to [Now] is how late the reader is.
+	Time BootTime
 	// Election is the election's name.
 	Election string
 	// HasLeader tells whether anybody leads.
@@ -84,6 +86,7 @@ func (o *observer) release() {
 func (o *observer) deliver(event *capi.Event) bool {
 	observation := Observation{
 		Sequence:  event.Sequence,
+		Time:      BootTime(event.TimeNS),
 		Election:  event.Election,
 		HasLeader: event.HasLeader,
 		ClusterID: event.ClusterID,

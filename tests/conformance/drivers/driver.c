@@ -164,12 +164,13 @@ static json_t *candidate(const tenure_candidate *from)
 
 static json_t *status(const tenure_event *event, const char *name)
 {
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:b, s:o, s:I, s:I, s:I, s:b}", "event", "status", "handle",
-                     name, "sequence", (json_int_t)event->sequence, "election", event->election, "state",
-                     state_name(event->state), "reason", event->reason_name, "message", event->message, "at_risk",
-                     event->at_risk, "value", from_bytes(event->value, event->value_len), "token",
-                     (json_int_t)event->token, "revision", (json_int_t)event->revision, "deadline_ns",
-                     (json_int_t)event->deadline_ns, "cluster", event->cluster_id != 0);
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:b, s:o, s:I, s:I, s:I, s:b}", "event", "status",
+                     "handle", name, "sequence", (json_int_t)event->sequence, "time_ns", (json_int_t)event->time_ns,
+                     "election", event->election, "state", state_name(event->state), "reason", event->reason_name,
+                     "message", event->message, "at_risk", event->at_risk, "value",
+                     from_bytes(event->value, event->value_len), "token", (json_int_t)event->token, "revision",
+                     (json_int_t)event->revision, "deadline_ns", (json_int_t)event->deadline_ns, "cluster",
+                     event->cluster_id != 0);
 }
 
 static json_t *observation(const tenure_event *event, const char *name)
@@ -179,10 +180,11 @@ static json_t *observation(const tenure_event *event, const char *name)
         leader = json_pack("{s:o, s:I, s:o, s:I}", "value", from_bytes(event->value, event->value_len), "token",
                            (json_int_t)event->token, "key", from_bytes(event->key, event->key_len), "lease",
                            (json_int_t)event->lease);
-    return json_pack("{s:s, s:s, s:I, s:s, s:o, s:b, s:b, s:s, s:s, s:I, s:b}", "event", "observation", "handle", name,
-                     "sequence", (json_int_t)event->sequence, "election", event->election, "leader", leader,
-                     "connected", event->connected, "closed", event->closed, "reason", event->reason_name, "message",
-                     event->message, "revision", (json_int_t)event->revision, "cluster", event->cluster_id != 0);
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:o, s:b, s:b, s:s, s:s, s:I, s:b}", "event", "observation", "handle",
+                     name, "sequence", (json_int_t)event->sequence, "time_ns", (json_int_t)event->time_ns, "election",
+                     event->election, "leader", leader, "connected", event->connected, "closed", event->closed,
+                     "reason", event->reason_name, "message", event->message, "revision", (json_int_t)event->revision,
+                     "cluster", event->cluster_id != 0);
 }
 
 /* What is to be called inside the callback: at the first event of a state, or at an observer's first. */

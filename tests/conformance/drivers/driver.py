@@ -65,7 +65,7 @@ class Listener:
 
     def status(self, status: tenure.Status) -> None:
         write_line({
-            "event": "status", "handle": self.handle, "sequence": status.sequence, "election": status.election,
+            "event": "status", "handle": self.handle, "sequence": status.sequence, "time_ns": status.time_ns, "election": status.election,
             "state": status.state.name, "reason": status.reason.name, "message": status.message,
             "at_risk": status.at_risk, "value": from_bytes(status.value), "token": status.token,
             "revision": status.revision, "deadline_ns": status.deadline_ns, "cluster": status.cluster_id != 0,
@@ -74,7 +74,7 @@ class Listener:
 
     def observation(self, seen: tenure.Observation) -> None:
         write_line({
-            "event": "observation", "handle": self.handle, "sequence": seen.sequence, "election": seen.election,
+            "event": "observation", "handle": self.handle, "sequence": seen.sequence, "time_ns": seen.time_ns, "election": seen.election,
             "leader": seen.leader and candidate(seen.leader), "connected": seen.connected, "closed": seen.closed,
             "reason": seen.reason.name, "message": seen.message, "revision": seen.revision,
             "cluster": seen.cluster_id != 0,

@@ -166,7 +166,8 @@ fn handler(request: &Value) -> Handler {
             Event::Status(_, status) => {
                 let state = state_name(status.state);
                 let line = json!({
-                    "event": "status", "handle": handle, "sequence": status.sequence, "election": &*status.election,
+                    "event": "status", "handle": handle, "sequence": status.sequence,
+                    "time_ns": status.time_ns, "election": &*status.election,
                     "state": state, "reason": status.reason.name(), "message": status.message,
                     "at_risk": status.at_risk, "value": from_bytes(&status.value), "token": status.token,
                     "revision": status.revision, "deadline_ns": status.deadline_ns,
@@ -177,6 +178,7 @@ fn handler(request: &Value) -> Handler {
             Event::Observation(_, observation) => {
                 let line = json!({
                     "event": "observation", "handle": handle, "sequence": observation.sequence,
+                    "time_ns": observation.time_ns,
                     "election": &*observation.election, "leader": observation.leader.as_ref().map(candidate),
                     "connected": observation.connected, "closed": observation.closed,
                     "reason": observation.reason.name(), "message": observation.message,

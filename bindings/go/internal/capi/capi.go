@@ -59,6 +59,7 @@ type Event struct {
 	Kind       int32
 	ID         uintptr
 	Sequence   uint64
+	TimeNS     int64
 	Election   string
 	State      int32
 	Reason     int32
@@ -149,6 +150,7 @@ func (s Service) NextEvent() (Event, int32) {
 		Kind:       int32(from.kind),
 		ID:         uintptr(C.capi_user_data(from)),
 		Sequence:   uint64(from.sequence),
+		TimeNS:     int64(from.time_ns),
 		Election:   C.GoString(from.election),
 		State:      int32(from.state),
 		Reason:     int32(from.reason),

@@ -50,6 +50,7 @@ class EventStruct(Structure):
         ("struct_size", c_uint32),
         ("kind", c_int32),
         ("sequence", c_uint64),
+        ("time_ns", c_int64),
         ("campaign", c_void_p),
         ("observer", c_void_p),
         ("user_data", c_void_p),

@@ -33,6 +33,8 @@ class Status:
 
     #: Counts the campaign's statuses from 1; a gap means that newer ones took the place of unread ones.
     sequence: int
+    #: When the library told it, in nanoseconds of ``time.CLOCK_BOOTTIME``: the difference is how late the reader is.
+    time_ns: int
     state: State
     #: Why; `Code.OK` where nothing went wrong.
     reason: Code
@@ -78,6 +80,8 @@ class Observation:
 
     #: Counts the observer's events from 1; a gap means that newer ones took the place of unread ones.
     sequence: int
+    #: When the library told it, in nanoseconds of ``time.CLOCK_BOOTTIME``: the difference is how late the reader is.
+    time_ns: int
     election: str
     #: The leader, or nobody.
     leader: Candidate | None
@@ -117,6 +121,7 @@ def status(event: EventStruct) -> Status:
     """From an event of a campaign."""
     return Status(
         event.sequence,
+        event.time_ns,
         _state(event.state),
         _code(event.reason),
         text(event.message),
@@ -138,6 +143,7 @@ def observation(event: EventStruct) -> Observation:
         leader = Candidate(value, event.token, key, event.lease)
     return Observation(
         event.sequence,
+        event.time_ns,
         text(event.election),
         leader,
         event.revision,

@@ -171,7 +171,7 @@ func (r request) campaign(ctx context.Context) error {
 		for status := range begun.Statuses() {
 			reason, message := reasonOf(status.Err)
 			write(line{
-				"event": "status", "handle": r.Handle, "sequence": status.Sequence, "election": status.Election,
+				"event": "status", "handle": r.Handle, "sequence": status.Sequence, "time_ns": int64(status.Time), "election": status.Election,
 				"state": status.State.String(), "reason": reason, "message": message, "at_risk": status.AtRisk,
 				"value": text(status.Value), "token": status.Token, "revision": status.Revision,
 				"deadline_ns": int64(status.Deadline), "cluster": status.ClusterID != 0,
@@ -201,7 +201,7 @@ func (r request) observe() error {
 				leader = candidate(seen.Leader)
 			}
 			write(line{
-				"event": "observation", "handle": r.Handle, "sequence": seen.Sequence, "election": seen.Election,
+				"event": "observation", "handle": r.Handle, "sequence": seen.Sequence, "time_ns": int64(seen.Time), "election": seen.Election,
 				"leader": leader, "connected": seen.Connected, "closed": seen.Closed, "reason": reason,
 				"message": message, "revision": seen.Revision, "cluster": seen.ClusterID != 0,
 			})
