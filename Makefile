@@ -15,7 +15,7 @@ PYTHON := $(TOOLS)/python/bin
 PYTHON_PACKAGE := bindings/python
 PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/install/*.py tests/tools/*.py \
 	$(PYTHON_PACKAGE)/*.py $(PYTHON_PACKAGE)/src/tenure/*.py $(PYTHON_PACKAGE)/tests/*.py)
-GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod examples/go/go.mod))
+GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod examples/go/go.mod benches/go/go.mod))
 
 # An etcd of the PATH is linked to, and is as old as it likes.
 MAKEFLAGS += --check-symlink-times
@@ -35,7 +35,7 @@ CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
 .PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
-.PHONY: test-go test-go-examples bench-go broken-engines
+.PHONY: test-go test-go-examples bench-check broken-engines
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-python test-python-processes test-wheel wheel
 .PHONY: test-packages tools clean help
@@ -299,17 +299,46 @@ test-wheel: wheel $(MAIN_ETCD)
 	tests/tools/with_etcd.py $(MAIN_ETCD) env TENURE_WHEEL="$$(ls $(WHEEL)/*.whl)" TENURE_LIBRARY=$(RELEASE)/libtenure.so \
 		$(PYTEST) $(PYTHON_PACKAGE)/tests/check_wheel.py
 
-## make bench: latencies beside bare etcd requests, take-overs after a kill, threads, memory and size
-bench: $(MAIN_ETCD) $(RELEASE)/libtenure.so
-	tests/tools/with_etcd.py $(MAIN_ETCD) cargo bench --locked --bench latency
-	@echo "From the engine to Python:"
-	TENURE_LIBRARY=$(RELEASE)/libtenure.so PYTHONPATH=$(PYTHON_PACKAGE)/src benches/latency.py
-	@echo "libtenure.so: $$(stat -c %s $(RELEASE)/libtenure.so) bytes"
+## make bench MEMBERS=1 ETCD_DATA=: Tenure beside etcd's Go package, its election RPC and bare requests
+# On a cluster of so many members, whose data is in this folder, in memory by default; BENCH has further arguments.
+MEMBERS := 1
+ETCD_DATA :=
+BENCH :=
+BENCHES := $(TARGET)/benches
+BENCH_FOLDER := $(TARGET)/bench
 
-## make bench-go: what passes from a call to the reading of its event from a channel
-bench-go: GO_PREFIX = $(RELEASE)/go
-bench-go: $(RELEASE)/go/lib/libtenure.so
-	cd bindings/go && $(GO_ENV) go test ./tenure -run '^$$' -bench . -benchtime 3000x
+bench: $(BENCHES)/python/ready $(BENCHES)/tenure $(BENCHES)/bare $(BENCHES)/peer $(BENCHES)/events $(MAIN_ETCD)
+	MEMBERS=$(MEMBERS) ETCD_DATA=$(ETCD_DATA) tests/tools/with_etcd.py $(MAIN_ETCD) env \
+		PROGRAM_TENURE=$(BENCHES)/tenure PROGRAM_BARE=$(BENCHES)/bare PROGRAM_BARE_GO='$(BENCHES)/peer bare' \
+		PROGRAM_GO='$(BENCHES)/peer concurrency' PROGRAM_V3ELECTION='$(BENCHES)/peer v3election' \
+		PROGRAM_EVENTS_GO=$(BENCHES)/events PROGRAM_EVENTS_PYTHON='python3 benches/events.py' \
+		PYTHONPATH=$(PYTHON_PACKAGE)/src TENURE_LIBRARY=$(RELEASE)/libtenure.so \
+		$(BENCHES)/python/bin/python benches/bench.py $(BENCH_FOLDER) --library $(RELEASE)/libtenure.so $(BENCH)
+
+## make bench-check: what of the results of `make bench` misses its bound
+bench-check:
+	benches/bounds.py $(BENCH_FOLDER)/results.json
+
+$(BENCHES)/python/ready: benches/requirements.txt
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(BENCHES)/tenure: benches/tenure.c $(RELEASE)/libtenure.so
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Wall -Wextra -Werror -O2 -pthread -Iinclude -o $@ $< -L$(RELEASE) -ltenure -Wl,-rpath,$(RELEASE)
+
+$(BENCHES)/bare: benches/bare.rs Cargo.lock | packages
+	@mkdir -p $(@D)
+	cargo build --locked --release --example bare
+	cp $(RELEASE)/examples/bare $@
+
+$(BENCHES)/peer: $(wildcard benches/go/peer/*.go benches/go/go.mod)
+	cd benches/go && go build -buildvcs=false -o $@ ./peer
+
+$(BENCHES)/events: GO_PREFIX = $(RELEASE)/go
+$(BENCHES)/events: $(RELEASE)/go/lib/libtenure.so $(wildcard benches/go/events/*.go benches/go/go.mod bindings/go/*/* bindings/go/internal/*/*)
+	cd benches/go && $(GO_ENV) go build -o $@ ./events
 
 ## make lint: formatting and lints, changing nothing
 lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
@@ -319,7 +348,7 @@ lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 	for module in $(GO_MODULES); do (cd $$module && $(GO_ENV) go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
-	MYPYPATH=examples:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --strict $(PYTHON_FILES)
+	MYPYPATH=benches:examples:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --config-file tests/tools/mypy.ini $(PYTHON_FILES)
 
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff
@@ -406,7 +435,7 @@ lint: lint-conformance
 lint-conformance: $(GO_LIBRARY) $(PYTHON)/ruff
 	@unformatted=$$(gofmt -l $(DRIVERS)/go); [ -z "$$unformatted" ] || { echo "run: gofmt -w $$unformatted"; exit 1; }
 	cd $(DRIVERS)/go && $(GO_ENV) go vet .
-	MYPYPATH=tests/tools:tests/conformance:bindings/python/src $(PYTHON)/mypy --strict \
+	MYPYPATH=tests/tools:tests/conformance:bindings/python/src $(PYTHON)/mypy --config-file tests/tools/mypy.ini \
 		tests/conformance/*.py $(DRIVERS)/*.py
 
 ## make clean: removes all that was built

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Runs a command with an etcd of its own, whose address is in ETCD_ENDPOINTS, and ends the etcd after it.
 
-usage: with_etcd.py ETCD-PROGRAM COMMAND...
+usage: [MEMBERS=3] [ETCD_DATA=FOLDER] with_etcd.py ETCD-PROGRAM COMMAND...
+
+MEMBERS is how many servers are one cluster, 1 by default; ETCD_DATA where their data is, in memory by default.
 """
 
 import os
@@ -27,40 +29,59 @@ def free_port() -> int:
                 pass
 
 
-def start(program: str, folder: str) -> "tuple[subprocess.Popen[str], str] | None":
-    """Starts etcd; None if another program was faster to take a port."""
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    command = ["setpriv", "--pdeathsig", "KILL", "--", program, "--data-dir", folder]
-    command += ["--logger=zap", "--log-outputs=stderr"]
-    command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
-    command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
-    etcd = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    output, log = etcd.stderr, []
-    assert output is not None
-    for line in output:
-        if "serving client traffic" in line:
-            threading.Thread(target=output.read, daemon=True).start()
-            return etcd, client
-        log.append(line)
-    if any("address already in use" in line for line in log):
+def start(program: str, folder: str, members: int) -> "tuple[list[subprocess.Popen[str]], str] | None":
+    """Starts a cluster; None if another program was faster to take a port."""
+    urls = [tuple(f"http://127.0.0.1:{free_port()}" for _ in range(2)) for _ in range(members)]
+    cluster = ",".join(f"member-{i}={peer}" for i, (_, peer) in enumerate(urls))
+    servers = []
+    for i, (client, peer) in enumerate(urls):
+        command = ["setpriv", "--pdeathsig", "KILL", "--", program, "--data-dir", f"{folder}/member-{i}"]
+        command += ["--name", f"member-{i}", "--logger=zap", "--log-outputs=stderr"]
+        command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
+        command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", cluster]
+        servers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    logs = [wait_ready(server) for server in servers]
+    if not any(logs):
+        return servers, ",".join(client for client, _ in urls)
+    stop(servers)
+    if any("address already in use" in line for log in logs for line in log):
         return None
-    sys.exit("".join(log[-20:]) + f"{program} ended with {etcd.wait()}")
+    sys.exit("".join(line for log in logs for line in log[-20:]) + f"{program} did not start")
+
+
+def wait_ready(server: "subprocess.Popen[str]") -> "list[str]":
+    """Waits until it serves; if it ends instead, its last words."""
+    log = []
+    assert server.stderr is not None
+    for line in server.stderr:
+        if "serving client traffic" in line:
+            threading.Thread(target=server.stderr.read, daemon=True).start()
+            return []
+        log.append(line)
+    return log or ["it said nothing\n"]
+
+
+def stop(servers: "list[subprocess.Popen[str]]") -> None:
+    for server in servers:
+        server.kill()
+        server.wait()
 
 
 def main() -> int:
     program, *command = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = tempfile.mkdtemp(prefix="tenure-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = tempfile.mkdtemp(prefix="tenure-", dir=os.environ.get("ETCD_DATA") or memory)
+    members = int(os.environ.get("MEMBERS") or 1)
     try:
         started = None
         while not started:
-            started = start(program, folder)
-        etcd, endpoint = started
+            started = start(program, folder, members)
+        servers, endpoints = started
         try:
-            return subprocess.call(command, env={**os.environ, "ETCD_ENDPOINTS": endpoint})
+            return subprocess.call(command, env={**os.environ, "ETCD_ENDPOINTS": endpoints})
         finally:
-            etcd.kill()
-            etcd.wait()
+            stop(servers)
     finally:
         shutil.rmtree(folder)
 
