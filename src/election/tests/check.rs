@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::wire::Event;
 use super::world::{Candidate, Service, World};
 use crate::clock::Nanos;
-use crate::election::Candidacy;
 use crate::election::timers::Timer;
+use crate::election::{Candidacy, Request, keys};
 use crate::error::Code;
 use crate::events::{self, Observation, State, Status, SubscriptionId};
-use crate::store::Revision;
+use crate::store::{LeaseId, Revision, WatchEvent};
 
 /// What a campaign has told so far.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Life {
     until: Nanos,
     /// The store was exchanged under its feet: its claim may be wrong until it hears of that.
     pub(super) excused: bool,
+    /// Its lease was there when another cluster took the store's place, and so it is in the former one.
+    pub(super) bereaved: bool,
 }
 
 impl Life {
@@ -39,6 +42,7 @@ impl Life {
             token: 0,
             until: 0,
             excused: false,
+            bereaved: false,
         }
     }
 
@@ -108,6 +112,10 @@ impl World {
             assert!(!life.resigned, "{candidate:?} leads after it was resigned");
         }
         (life.token, life.until) = (token, until);
+        if token > 0 {
+            self.check_not_gone(candidate);
+        }
+        let life = self.life(candidate);
         let election = life.election.clone();
         let sound: Vec<_> = self.claims(&election).filter(|&(other, token)| !self.is_excused(other, token)).collect();
         assert!(sound.len() < 2, "`{election}` is led by all of {sound:?}");
@@ -119,6 +127,12 @@ impl World {
         assert!(life.follows(status.state), "{status:?} after {:?}", life.state);
         assert_eq!(status.sequence, life.events.last().map_or(0, |last| last.sequence) + 1);
         let was = life.state.replace(status.state);
+        if status.state == State::Error {
+            assert!(!life.bereaved || status.reason != Code::LeaseRevoked, "another cluster's word: {status:?}");
+            life.bereaved = false;
+            self.note(status.reason.name());
+        }
+        let life = self.life(candidate);
         life.events.push(status.clone());
         assert_eq!(status.deadline_ns > 0, status.state == State::Leader, "{status:?}");
         match status.state {
@@ -133,6 +147,50 @@ impl World {
         }
     }
 
+    /// The watch has told of changes of keys: a claim on one that is gone must have ended with the word of it.
+    pub(super) fn check_told(&mut self, service: Service, events: Vec<WatchEvent>) {
+        for event in events {
+            let (key, on, revision) = match event {
+                WatchEvent::Put(kv) => (kv.key, kv.lease, kv.mod_revision),
+                WatchEvent::Delete { key, revision } => (key, 0, revision),
+            };
+            if key.rsplit(|&byte| byte == b'/').next() != Some(&keys::candidate(b"", on)) {
+                self.process(service).told_gone.insert(key, revision);
+            }
+        }
+        let ids: Vec<SubscriptionId> = self.process(service).lives.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.check_not_gone(Candidate { service, id }));
+    }
+
+    /// Nobody claims to lead by a key of which its watch has told that it is gone.
+    fn check_not_gone(&self, candidate: Candidate) {
+        let process = &self.processes[candidate.service.0];
+        let life = &process.lives[&candidate.id];
+        let place = process.core.place(candidate.id).filter(|_| life.claims_at(process.local(self.now)));
+        let key = place.and_then(|(election, session)| process.core.own_key(session, &election));
+        let gone = key.and_then(|key| process.told_gone.get(&key)).filter(|gone| **gone > life.token);
+        assert_eq!(gone, None, "{candidate:?} leads with {}, but was told that its key is gone", life.token);
+    }
+
+    /// A service says that nothing of it is left: no lease that is still to end, and none still to be granted.
+    pub(super) fn check_finished(&mut self, service: Service) {
+        let process = &self.processes[service.0];
+        let local = process.local(self.now);
+        let in_flight = |lease: LeaseId| {
+            self.queue.values().any(|event| match event {
+                // One that was given up may arrive after another was answered: it makes a lease without keys, which ends.
+                Event::Request(of, call, Request::Grant { lease: asked, .. }, _) => {
+                    *of == service && *asked == lease && process.calls.contains(call)
+                }
+                _ => false,
+            })
+        };
+        for (&lease, _) in process.leases.iter().filter(|(_, over)| local < **over && !process.exchanged) {
+            assert!(self.etcd.is_over(lease, self.now), "{service:?} is finished, but there is lease {lease:x}");
+            assert!(!in_flight(lease), "{service:?} is finished, but lease {lease:x} is about to be granted");
+        }
+    }
+
     /// A term has begun: proved by one revision of the store, and with a token above all before.
     fn check_term(&mut self, candidate: Candidate, status: &Status) {
         if self.is_excused(candidate, status.token) {
@@ -141,6 +199,12 @@ impl World {
         let lowest = self.etcd.lowest_at(&self.prefix(&status.election), status.revision);
         let token = lowest.as_ref().map(|(token, _)| *token);
         assert_eq!(token, Some(status.token), "the lowest at revision {} is {lowest:?}: {status:?}", status.revision);
+        let core = &self.processes[candidate.service.0].core;
+        let key = core.place(candidate.id).and_then(|(election, session)| {
+            Some((core.own_key(session, &election)?, core.sessions.get(&session)?.lease))
+        });
+        let lease = lowest.and_then(|(token, key)| Some((self.etcd.lease_at(&key, token, status.revision)?, key)));
+        assert_eq!(lease.map(|(lease, key)| (key, lease)), key, "the key is another's: {status:?}");
         let last = self.terms.insert(status.election.clone(), status.token).unwrap_or(0);
         assert!(status.token > last, "token {} after {last}", status.token);
     }

@@ -136,9 +136,7 @@ impl Simulation {
     }
 
     fn tell(&self, what: &str) {
-        if self.world.traced {
-            eprintln!("{:>12} * {what}", self.world.now / 1000);
-        }
+        self.world.tell(&format!("* {what}"));
     }
 
     /// Services whose programs run.
