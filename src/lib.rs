@@ -28,6 +28,8 @@ pub mod events;
 #[doc(hidden)]
 pub mod ffi;
 mod process;
+#[cfg(test)]
+mod seeds;
 mod service;
 pub mod store;
 

@@ -140,6 +140,7 @@ impl World {
                 assert!(!life.resigned && life.claims_at(local) && life.token == status.token, "{status:?}");
                 assert!(life.at_risk || !status.at_risk, "at_risk unasked for: {status:?}");
                 if was != Some(State::Leader) {
+                    self.note("terms");
                     self.check_term(candidate, &status);
                 }
             }
@@ -207,6 +208,9 @@ impl World {
         assert_eq!(lease.map(|(lease, key)| (key, lease)), key, "the key is another's: {status:?}");
         let last = self.terms.insert(status.election.clone(), status.token).unwrap_or(0);
         assert!(status.token > last, "token {} after {last}", status.token);
+        if last > 0 {
+            self.note("hand-overs");
+        }
     }
 
     pub(super) fn check_observation(&mut self, service: Service, id: SubscriptionId, next: &Observation) {
@@ -219,6 +223,7 @@ impl World {
         }
         let sequence = self.process(service).observed.get(&id).map_or(0, |last| last.sequence) + 1;
         assert_eq!(next.sequence, sequence, "{next:?}");
+        self.note("observations");
         if next.connected && !next.closed && next.cluster_id == cluster_id && !self.processes[service.0].bygone {
             let is_name = |key: &[u8]| !key[prefix.len()..].contains(&b'/');
             let lowest = self.etcd.lowest_at(&prefix, next.revision).filter(|(_, key)| is_name(key));

@@ -10,6 +10,50 @@ use crate::store::Failure;
 /// No request arrives later than this.
 pub(super) const LATEST: Nanos = 8 * SECOND;
 
+/// What goes wrong, as it is counted.
+pub(super) const KINDS: [&str; 40] = [
+    "another cluster",
+    "answer doubled",
+    "answer late",
+    "answers reordered",
+    "caller stopped waiting",
+    "candidate of Go resigns",
+    "candidate of Go stands",
+    "clock jump",
+    "clock rate changed",
+    "compaction",
+    "key deleted",
+    "key deleted before its join's answer",
+    "key taken before its join",
+    "key taken over",
+    "lease ended early",
+    "lease revoked",
+    "leases end late",
+    "member lags",
+    "members started again",
+    "no space",
+    "partition, both ways",
+    "partition, no answer arrives",
+    "partition, no request arrives",
+    "permission taken",
+    "process killed",
+    "process stopped",
+    "raft leader changed",
+    "request late",
+    "request lost",
+    "request refused",
+    "request served, answer lost",
+    "request served, failure answered",
+    "restored from a backup",
+    "timers late",
+    "transactions limited",
+    "watch lags behind the others",
+    "watch stream broken",
+    "watch stream lags",
+    "watch stream mute",
+    "watches cancelled",
+];
+
 /// A sort of trouble; each run has some of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {

@@ -40,6 +40,7 @@ impl Simulation {
         }
         let rate = self.rate();
         self.world.set_clock_rate(service, rate);
+        self.world.note("services opened");
         self.tell(&format!("starts {service:?}, ttl {:?}, {rate} ppm", self.world.ttl));
         let (crowd, stands) = (self.crowd.clone(), self.chance(50));
         if self.chance(50) {
@@ -69,6 +70,7 @@ impl Simulation {
             92..95 => self.flash(service, election),
             95..97 => self.forget(),
             _ => {
+                self.world.note("services closed");
                 self.tell(&format!("{service:?} closes"));
                 self.world.close(service);
             }
@@ -203,7 +205,10 @@ impl Simulation {
         let asked = std::mem::take(&mut self.asked);
         for asked in asked {
             match self.world.reply_of(asked.caller) {
-                Some(answer) if asked.exchanges == self.exchanges => self.check_read(&asked, &answer),
+                Some(answer) if asked.exchanges == self.exchanges => {
+                    self.world.note("reads");
+                    self.check_read(&asked, &answer);
+                }
                 Some(_) => {}
                 None => self.asked.push(asked),
             }
@@ -211,7 +216,10 @@ impl Simulation {
         let withdrawn = std::mem::take(&mut self.withdrawn);
         for withdrawn in withdrawn {
             match self.world.reply_of(withdrawn.caller) {
-                Some(Ok(_)) => self.check_withdrawn(withdrawn.candidate),
+                Some(Ok(_)) => {
+                    self.world.note("resignations confirmed");
+                    self.check_withdrawn(withdrawn.candidate);
+                }
                 Some(Err(error)) => panic!("{error}"),
                 None => self.withdrawn.push(withdrawn),
             }
