@@ -31,6 +31,8 @@ mod process;
 #[cfg(test)]
 mod seeds;
 mod service;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 
 /// The README's Rust example, compiled and run as a test.

@@ -63,6 +63,7 @@ impl World {
             }
             Event::Echo(_, call, result) if !process.deaf => self.feed(service, Input::Answer { call, result }),
             Event::GiveUp(_, call) if process.calls.remove(&call) => {
+                process.late_grants.extend(process.grants.remove(&call));
                 let result = Err(StoreError::new(Failure::Unknown, "no answer in time"));
                 self.feed(service, Input::Answer { call, result });
             }
@@ -153,6 +154,9 @@ impl World {
             let process = self.process(service);
             let over = process.local(now) + lease_over_after(nanos(process.core.ttl));
             process.leases.insert(lease, over);
+            if let Request::Grant { .. } = request {
+                process.grants.insert(call, lease);
+            }
         }
         let fate = match self.rules.iter_mut().position(|rule| rule.applies(service, &request)) {
             Some(at) => {

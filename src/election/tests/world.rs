@@ -73,6 +73,9 @@ pub(super) struct Process {
     pub(super) rotations: usize,
     /// Leases it has asked for, and when on its clock the last request's time to live is over.
     pub(super) leases: BTreeMap<LeaseId, Nanos>,
+    /// Grants under way; those given up may be served yet, and make a lease without keys, which ends by itself.
+    pub(super) grants: BTreeMap<CallId, LeaseId>,
+    pub(super) late_grants: BTreeSet<LeaseId>,
     /// Its watch has told that these keys were no more, or another's, at these revisions.
     pub(super) told_gone: BTreeMap<Vec<u8>, Revision>,
     /// The store was exchanged in its time.
@@ -210,6 +213,8 @@ impl World {
             bygone: false,
             rotations: 0,
             leases: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            late_grants: BTreeSet::new(),
             told_gone: BTreeMap::new(),
             exchanged: false,
         });
