@@ -143,7 +143,7 @@ SEEDS := 10000
 simulate: packages
 	TENURE_SEEDS=$(SEEDS) cargo test --locked --profile simulation --lib under_random_faults -- --nocapture --test-threads=1
 
-## make broken-engines: whether the simulation finds each of some bugs that are put into the engine on purpose
+## make broken-engines: whether the simulation finds each of forty bugs that are put into the engine on purpose; an hour
 broken-engines: packages
 	tests/broken_engines.py $(TARGET)/broken-engines
 

@@ -1,4 +1,21 @@
-//! What must hold in the test world after every step, and at the end.
+//! What must hold in the test world after every step, and at the end. Of the invariants in `docs/design.md`:
+//!
+//! 1. `check_lead` at every change of a claim and `check_claims` at every change of the store: one claim at most, by the
+//!    lowest key; `check_told`: a claim ends with the watch's word that its key is gone.
+//! 2. Claims are judged by the process's own clock at every look (`Life::claims_at`), whatever it has still to hear.
+//! 3. `check_term`: at the event's revision the own key was the lowest, and on the own lease; `check_status`: the deadline
+//!    is ahead.
+//! 4. `Life::follows` and `check_status`: LEADER never after resign or close, a loss for each, CLOSED last, sequence numbers.
+//! 5. `check_end` and the simulation's `wrong_queue`: no key is left that is nobody's, no lease; `check_finished`: none that
+//!    is still to end or to be granted when a service says that it is finished; `check_service`: nothing is waited for
+//!    that nobody needs.
+//! 6. The simulation's `check_withdrawn`, when a resignation is confirmed.
+//! 7. `check_term`: the token is above all before.
+//! 8. Here nobody reads; the mailbox's tests and `crate::simulation` have slow consumers.
+//! 9. `tests/c/fork.c`.
+//! 10. The tests of the C ABI; here a debug build checks the engine's own invariants after every input.
+//!
+//! And liveness: the simulation's `come_to_rest` gives every election a leader within a bound once the faults are over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
