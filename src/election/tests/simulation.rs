@@ -20,7 +20,7 @@ use faults::Fault;
 use programs::{Asked, Withdrawn};
 
 /// Seeds of a run that asks for no number of its own.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1000;
 
 /// One run.
 struct Simulation {
