@@ -138,12 +138,12 @@ test: test-packages tools
 test-rust: tools
 	RUST_TEST_THREADS=8 cargo test --locked --no-fail-fast
 
-## make simulate SEEDS=10000: so many runs of the engine under random faults, optimised
+## make simulate SEEDS=10000: so many runs of the engine under random faults, on all cores; then a summary of what happened
 SEEDS := 10000
-simulate:
-	TENURE_SEEDS=$(SEEDS) cargo test --locked --release --lib simulation -- --nocapture
+simulate: packages
+	TENURE_SEEDS=$(SEEDS) cargo test --locked --profile simulation --lib under_random_faults -- --nocapture --test-threads=1
 
-## make broken-engines: whether the simulation finds each of some bugs that are put into the engine on purpose
+## make broken-engines: whether the simulation finds each of forty bugs that are put into the engine on purpose; an hour
 broken-engines: packages
 	tests/broken_engines.py $(TARGET)/broken-engines
 

@@ -28,7 +28,11 @@ pub mod events;
 #[doc(hidden)]
 pub mod ffi;
 mod process;
+#[cfg(test)]
+mod seeds;
 mod service;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 
 /// The README's Rust example, compiled and run as a test.

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::clock::Clock;
 use crate::config::{self, CampaignOptions, ServiceOptions};
 use crate::election::{Candidacy, Input, ReadKind, Reply, ReplyId, Settings};
-use crate::engine::{Command, Engine, Flag, MAX_COMMANDS, Mailbox, Term, Timer};
+use crate::engine::{Command, Engine, Flag, MAX_COMMANDS, Mailbox, Term, Timer, seed};
 use crate::error::{Code, Error};
 use crate::events::{Candidate, Event, State, SubscriptionId};
 use crate::ffi::sys;
@@ -72,10 +72,33 @@ impl Service {
     pub fn open(options: &ServiceOptions) -> Result<Service, Error> {
         options.check()?;
         let runtime = process::level().runtime.handle()?;
+        match options.memory_name() {
+            Some(name) => {
+                let store = Memory::named(name);
+                Service::start(options, runtime, Clock::Boottime, seed(), |engine| {
+                    drop(runtime.spawn(engine.run(store)))
+                })
+            }
+            None => {
+                let store = connect(runtime, options)?;
+                Service::start(options, runtime, Clock::Boottime, seed(), |engine| {
+                    drop(runtime.spawn(engine.run(store)))
+                })
+            }
+        }
+    }
+
+    /// A service whose task `spawn` starts on this runtime.
+    pub(crate) fn start(
+        options: &ServiceOptions,
+        runtime: &tokio::runtime::Handle,
+        clock: Clock,
+        seed: u64,
+        spawn: impl FnOnce(Engine),
+    ) -> Result<Service, Error> {
         let pulled = options.delivery() == config::Delivery::Pull;
         let mailbox = Arc::new(Mailbox::new(pulled)?);
         let (commands, received) = mpsc::channel(MAX_COMMANDS);
-        let clock = Clock::Boottime;
         let finished = Arc::new(Flag::default());
         let timer = {
             let _entered = runtime.enter();
@@ -84,21 +107,14 @@ impl Service {
         let engine = Engine {
             settings: Settings { namespace: options.namespace(), ttl: options.ttl, call_timeout: options.call_timeout },
             clock,
+            seed,
             mailbox: mailbox.clone(),
             log_level: options.log_level,
             commands: received,
             timer,
             finished: finished.clone(),
         };
-        match options.memory_name() {
-            Some(name) => {
-                runtime.spawn(engine.run(Memory::named(name)));
-            }
-            None => {
-                let store = connect(runtime, options)?;
-                runtime.spawn(engine.run(store));
-            }
-        }
+        spawn(engine);
         let shared = Arc::new(Shared {
             options: options.clone(),
             clock,

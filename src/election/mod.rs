@@ -26,6 +26,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(not(test))]
 use backoff::Random;
 use batch::{Batch, Part};
 use campaign::Campaign;
@@ -36,6 +37,8 @@ use session::{Session, SessionId};
 use timers::{Timer, Timers};
 use watch::{Election, Watch};
 
+#[cfg(test)]
+pub(crate) use backoff::Random;
 pub(crate) use read::ReadKind;
 pub(crate) use session::{lease_over_after, time_to_live};
 

@@ -101,6 +101,8 @@ enum Wide {
 #[derive(Debug)]
 pub(super) struct Watch {
     stream: Option<u64>,
+    /// [`NARROW`], but in tests.
+    pub(super) narrow: usize,
     ids: HashMap<i64, Arc<str>>,
     wide: Wide,
     /// Elections that need a watch of their own.
@@ -123,6 +125,7 @@ impl Watch {
     pub(super) fn new(ttl: Nanos) -> Self {
         Watch {
             stream: None,
+            narrow: NARROW,
             ids: HashMap::new(),
             wide: Wide::No,
             pending: Vec::new(),
@@ -177,7 +180,7 @@ impl Core {
             }
             return;
         };
-        let many = self.elections.len() > NARROW;
+        let many = self.elections.len() > self.watch.narrow;
         if many && self.watch.wide == Wide::No && self.keys.base().ends_with(b"/") {
             let id = self.next_id() as i64;
             self.watch.wide = Wide::Asked(id);

@@ -64,6 +64,8 @@ impl Flag {
 pub(crate) struct Engine {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
+    /// Makes lease ids and jitter.
+    pub(crate) seed: u64,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) log_level: Level,
     pub(crate) commands: Receiver<Command>,
@@ -76,7 +78,7 @@ impl Engine {
     /// Runs until the service is closed. A defect ends every campaign, and is reported.
     pub(crate) async fn run<S: Store>(self, store: S) {
         let ttl = nanos(self.settings.ttl);
-        let core = Core::new(self.settings, seed(), self.clock.now());
+        let core = Core::new(self.settings, self.seed, self.clock.now());
         let driver =
             Driver::new(store, core, self.clock, self.mailbox.clone(), self.log_level, self.commands, self.timer);
         let longest_ttl_s = driver.longest_ttl_s.clone();
@@ -138,6 +140,6 @@ fn give_up(mailbox: &Mailbox, now: Nanos, error: &Error) {
 }
 
 /// A seed that differs between processes and services.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -58,6 +58,7 @@ impl World {
                 call_timeout: Duration::from_secs(1),
             },
             clock: self.clock,
+            seed: 1,
             mailbox: mailbox.clone(),
             log_level: Level::Off,
             commands: received,

@@ -1,15 +1,33 @@
-//! What must hold in the test world after every step, and at the end.
+//! What must hold in the test world after every step, and at the end. Of the invariants in `docs/design.md`:
+//!
+//! 1. `check_lead` at every change of a claim and `check_claims` at every change of the store: one claim at most, by the
+//!    lowest key; `check_told`: a claim ends with the watch's word that its key is gone.
+//! 2. Claims are judged by the process's own clock at every look (`Life::claims_at`), whatever it has still to hear.
+//! 3. `check_term`: at the event's revision the own key was the lowest, and on the own lease; `check_status`: the deadline
+//!    is ahead.
+//! 4. `Life::follows` and `check_status`: LEADER never after resign or close, a loss for each, CLOSED last, sequence numbers.
+//! 5. `check_end` and the simulation's `wrong_queue`: no key is left that is nobody's, no lease; `check_finished`: none that
+//!    is still to end or to be granted when a service says that it is finished; `check_service`: nothing is waited for
+//!    that nobody needs.
+//! 6. The simulation's `check_withdrawn`, when a resignation is confirmed.
+//! 7. `check_term`: the token is above all before.
+//! 8. Here nobody reads; the mailbox's tests and `crate::simulation` have slow consumers.
+//! 9. `tests/c/fork.c`.
+//! 10. The tests of the C ABI; here a debug build checks the engine's own invariants after every input.
+//!
+//! And liveness: the simulation's `come_to_rest` gives every election a leader within a bound once the faults are over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::wire::Event;
 use super::world::{Candidate, Service, World};
 use crate::clock::Nanos;
-use crate::election::Candidacy;
 use crate::election::timers::Timer;
+use crate::election::{Candidacy, Request, keys};
 use crate::error::Code;
 use crate::events::{self, Observation, State, Status, SubscriptionId};
-use crate::store::Revision;
+use crate::store::{LeaseId, Revision, WatchEvent};
 
 /// What a campaign has told so far.
 #[derive(Debug)]
@@ -25,6 +43,8 @@ pub(super) struct Life {
     until: Nanos,
     /// The store was exchanged under its feet: its claim may be wrong until it hears of that.
     pub(super) excused: bool,
+    /// Its lease was there when another cluster took the store's place, and so it is in the former one.
+    pub(super) bereaved: bool,
 }
 
 impl Life {
@@ -39,6 +59,7 @@ impl Life {
             token: 0,
             until: 0,
             excused: false,
+            bereaved: false,
         }
     }
 
@@ -108,6 +129,10 @@ impl World {
             assert!(!life.resigned, "{candidate:?} leads after it was resigned");
         }
         (life.token, life.until) = (token, until);
+        if token > 0 {
+            self.check_not_gone(candidate);
+        }
+        let life = self.life(candidate);
         let election = life.election.clone();
         let sound: Vec<_> = self.claims(&election).filter(|&(other, token)| !self.is_excused(other, token)).collect();
         assert!(sound.len() < 2, "`{election}` is led by all of {sound:?}");
@@ -119,6 +144,12 @@ impl World {
         assert!(life.follows(status.state), "{status:?} after {:?}", life.state);
         assert_eq!(status.sequence, life.events.last().map_or(0, |last| last.sequence) + 1);
         let was = life.state.replace(status.state);
+        if status.state == State::Error {
+            assert!(!life.bereaved || status.reason != Code::LeaseRevoked, "another cluster's word: {status:?}");
+            life.bereaved = false;
+            self.note(status.reason.name());
+        }
+        let life = self.life(candidate);
         life.events.push(status.clone());
         assert_eq!(status.deadline_ns > 0, status.state == State::Leader, "{status:?}");
         match status.state {
@@ -126,10 +157,55 @@ impl World {
                 assert!(!life.resigned && life.claims_at(local) && life.token == status.token, "{status:?}");
                 assert!(life.at_risk || !status.at_risk, "at_risk unasked for: {status:?}");
                 if was != Some(State::Leader) {
+                    self.note("terms");
                     self.check_term(candidate, &status);
                 }
             }
             _ => assert!(!life.claims_at(local), "{status:?} while it claims to lead"),
+        }
+    }
+
+    /// The watch has told of changes of keys: a claim on one that is gone must have ended with the word of it.
+    pub(super) fn check_told(&mut self, service: Service, events: Vec<WatchEvent>) {
+        for event in events {
+            let (key, on, revision) = match event {
+                WatchEvent::Put(kv) => (kv.key, kv.lease, kv.mod_revision),
+                WatchEvent::Delete { key, revision } => (key, 0, revision),
+            };
+            if key.rsplit(|&byte| byte == b'/').next() != Some(&keys::candidate(b"", on)) {
+                self.process(service).told_gone.insert(key, revision);
+            }
+        }
+        let ids: Vec<SubscriptionId> = self.process(service).lives.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.check_not_gone(Candidate { service, id }));
+    }
+
+    /// Nobody claims to lead by a key of which its watch has told that it is gone.
+    fn check_not_gone(&self, candidate: Candidate) {
+        let process = &self.processes[candidate.service.0];
+        let life = &process.lives[&candidate.id];
+        let place = process.core.place(candidate.id).filter(|_| life.claims_at(process.local(self.now)));
+        let key = place.and_then(|(election, session)| process.core.own_key(session, &election));
+        let gone = key.and_then(|key| process.told_gone.get(&key)).filter(|gone| **gone > life.token);
+        assert_eq!(gone, None, "{candidate:?} leads with {}, but was told that its key is gone", life.token);
+    }
+
+    /// A service says that nothing of it is left: no lease that is still to end, and none still to be granted.
+    pub(super) fn check_finished(&mut self, service: Service) {
+        let process = &self.processes[service.0];
+        let local = process.local(self.now);
+        let in_flight = |lease: LeaseId| {
+            self.queue.values().any(|event| match event {
+                Event::Request(of, call, Request::Grant { lease: asked, .. }, _) => {
+                    *of == service && *asked == lease && process.calls.contains(call)
+                }
+                _ => false,
+            })
+        };
+        for (&lease, _) in process.leases.iter().filter(|(_, over)| local < **over && !process.exchanged) {
+            let is_over = self.etcd.is_over(lease, self.now) || process.late_grants.contains(&lease);
+            assert!(is_over, "{service:?} is finished, but there is lease {lease:x}");
+            assert!(!in_flight(lease), "{service:?} is finished, but lease {lease:x} is about to be granted");
         }
     }
 
@@ -141,8 +217,17 @@ impl World {
         let lowest = self.etcd.lowest_at(&self.prefix(&status.election), status.revision);
         let token = lowest.as_ref().map(|(token, _)| *token);
         assert_eq!(token, Some(status.token), "the lowest at revision {} is {lowest:?}: {status:?}", status.revision);
+        let core = &self.processes[candidate.service.0].core;
+        let key = core.place(candidate.id).and_then(|(election, session)| {
+            Some((core.own_key(session, &election)?, core.sessions.get(&session)?.lease))
+        });
+        let lease = lowest.and_then(|(token, key)| Some((self.etcd.lease_at(&key, token, status.revision)?, key)));
+        assert_eq!(lease.map(|(lease, key)| (key, lease)), key, "the key is another's: {status:?}");
         let last = self.terms.insert(status.election.clone(), status.token).unwrap_or(0);
         assert!(status.token > last, "token {} after {last}", status.token);
+        if last > 0 {
+            self.note("hand-overs");
+        }
     }
 
     pub(super) fn check_observation(&mut self, service: Service, id: SubscriptionId, next: &Observation) {
@@ -155,6 +240,7 @@ impl World {
         }
         let sequence = self.process(service).observed.get(&id).map_or(0, |last| last.sequence) + 1;
         assert_eq!(next.sequence, sequence, "{next:?}");
+        self.note("observations");
         if next.connected && !next.closed && next.cluster_id == cluster_id && !self.processes[service.0].bygone {
             let is_name = |key: &[u8]| !key[prefix.len()..].contains(&b'/');
             let lowest = self.etcd.lowest_at(&prefix, next.revision).filter(|(_, key)| is_name(key));

@@ -18,6 +18,8 @@ const MIN_TTL: Nanos = 2 * SECOND;
 struct Lease {
     ttl: Nanos,
     ends: Nanos,
+    /// When it would end if nothing but its owner had made it last longer.
+    due: Nanos,
     /// The store's revision when it was granted.
     since: Revision,
 }
@@ -34,6 +36,8 @@ pub(super) struct Etcd {
     published: usize,
     /// How much later than promised a lease's end is noticed.
     pub(super) expiry_lag: Nanos,
+    /// Watches begin, and renewals are answered, at a member that is so many revisions behind.
+    pub(super) behind: Revision,
     /// `--max-txn-ops`.
     pub(super) max_ops: usize,
     /// Nobody may touch or watch what starts with one of these.
@@ -52,6 +56,7 @@ impl Etcd {
             log: Vec::new(),
             published: 0,
             expiry_lag: 0,
+            behind: 0,
             max_ops: 128,
             forbidden: Vec::new(),
             foreign: HashSet::new(),
@@ -62,13 +67,25 @@ impl Etcd {
         Header { cluster_id: self.cluster_id, revision: self.history.revision() }
     }
 
+    /// What a member says that is behind.
+    pub(super) fn lagging_header(&self) -> Header {
+        let Header { cluster_id, revision } = self.header();
+        Header { cluster_id, revision: (revision - self.behind).max(1) }
+    }
+
+    /// Changes since a revision that the watches have been told of.
+    pub(super) fn changes_since(&self, revision: Revision) -> Vec<(Revision, Vec<WatchEvent>)> {
+        self.log[..self.published].iter().filter(|(at, _)| *at > revision).cloned().collect()
+    }
+
     pub(super) fn serve(&mut self, now: Nanos, request: Request) -> Result<Answer, StoreError> {
         match request {
             Request::Grant { lease, ttl_s } => self.grant(now, lease, ttl_s * SECOND).map(Answer::Lease),
             Request::KeepAlive(lease) => {
-                let header = self.header();
+                let header = self.lagging_header();
                 let held = self.leases.get_mut(&lease).ok_or_else(|| not_found(lease))?;
-                held.ends = now + held.ttl;
+                held.due = now + held.ttl;
+                held.ends = held.due;
                 Ok(Answer::Lease(LeaseState { header, ttl_s: held.ttl / SECOND }))
             }
             Request::Revoke(lease) => {
@@ -90,7 +107,7 @@ impl Etcd {
             return Err(StoreError::new(Failure::LeaseExists, format!("lease {lease:x} exists already")));
         }
         let ttl = ttl.max(MIN_TTL);
-        self.leases.insert(lease, Lease { ttl, ends: now + ttl, since: self.history.revision() });
+        self.leases.insert(lease, Lease { ttl, ends: now + ttl, due: now + ttl, since: self.history.revision() });
         Ok(LeaseState { header: self.header(), ttl_s: ttl / SECOND })
     }
 
@@ -132,6 +149,13 @@ impl Etcd {
     /// When the first lease is noticed to be over.
     pub(super) fn next_expiry(&self) -> Option<Nanos> {
         self.leases.values().map(|lease| lease.ends).min().map(|ends| ends + self.expiry_lag)
+    }
+
+    /// A new raft leader, or a member that starts again: every lease begins anew.
+    pub(super) fn promote(&mut self, now: Nanos) {
+        for lease in self.leases.values_mut() {
+            lease.ends = lease.ends.max(now + lease.ttl);
+        }
     }
 
     /// Ends the leases that are over.
@@ -183,6 +207,16 @@ impl Etcd {
         queue
     }
 
+    /// The lease that the key of this term was on at a revision.
+    pub(super) fn lease_at(&self, key: &[u8], token: Revision, revision: Revision) -> Option<LeaseId> {
+        let puts = self.log.iter().take_while(|(at, _)| *at <= revision).flat_map(|(_, events)| events);
+        let of_key = puts.filter_map(|event| match event {
+            WatchEvent::Put(kv) if kv.key == key && kv.create_revision == token => Some(kv.lease),
+            _ => None,
+        });
+        of_key.last()
+    }
+
     /// Whether the key of this term had this value at the revision or later.
     pub(super) fn had_value(&self, key: &[u8], token: Revision, value: &[u8], revision: Revision) -> bool {
         let puts = self.log.iter().flat_map(|(_, events)| events).filter_map(|event| match event {
@@ -211,16 +245,16 @@ impl Etcd {
         lease == 0 || self.foreign.contains(&lease)
     }
 
-    /// Whether its time to live is over, noticed by the store or not.
+    /// Whether its time to live is over, as far as its owner can know.
     pub(super) fn is_over(&self, lease: LeaseId, now: Nanos) -> bool {
-        self.leases.get(&lease).is_none_or(|lease| lease.ends <= now)
+        self.leases.get(&lease).is_none_or(|lease| lease.due <= now)
     }
 
     /// By hand: a lease that lasts.
     pub(super) fn foreign_lease(&mut self, lease: LeaseId) {
         self.foreign.insert(lease);
         let since = self.history.revision();
-        self.leases.entry(lease).or_insert(Lease { ttl: SECOND, ends: Nanos::MAX / 2, since });
+        self.leases.entry(lease).or_insert(Lease { ttl: SECOND, ends: Nanos::MAX / 2, due: Nanos::MAX / 2, since });
     }
 
     /// By hand.

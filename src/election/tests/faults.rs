@@ -66,10 +66,43 @@ pub(super) enum Fate {
     FailAfter(Failure),
     /// It arrives so much later.
     Late(Nanos),
+    /// It is served, and its answer comes again so much later.
+    Twice(Nanos),
+    /// Before a join is served, somebody puts a key of that name on a lease of their own.
+    Taken,
+    /// It is served, somebody deletes the key that it made, and the answer takes so much longer.
+    Undone(Nanos),
     /// It is served; the answer takes so much longer.
     Slow(Nanos),
     /// It is not served; who asked hears so.
     Refuse(Failure),
+}
+
+impl Fate {
+    pub(super) fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Fate::Served => return None,
+            Fate::LoseRequest => "request lost",
+            Fate::LoseAnswer => "request served, answer lost",
+            Fate::FailAfter(_) => "request served, failure answered",
+            Fate::Late(_) => "request late",
+            Fate::Twice(_) => "answer doubled",
+            Fate::Taken => "key taken before its join",
+            Fate::Undone(_) => "key deleted before its join's answer",
+            Fate::Slow(_) => "answer late",
+            Fate::Refuse(_) => "request refused",
+        })
+    }
+}
+
+/// The keys that a transaction makes.
+pub(super) fn keys_put(txn: &Txn) -> Vec<Vec<u8>> {
+    let keys = txn.then.iter().flat_map(|op| match op {
+        Op::Put { key, .. } => vec![key.clone()],
+        Op::Txn(inner) => keys_put(inner),
+        _ => Vec::new(),
+    });
+    keys.collect()
 }
 
 /// Which requests meet a fate.

@@ -140,3 +140,18 @@ fn who_stopped_waiting_for_a_resignation_gets_no_reply() {
         world.expect_done(callers[1]);
     }
 }
+
+#[test]
+fn who_resigns_while_its_key_is_taken_by_another_is_closed_and_stands_no_more() {
+    let mut world = World::new();
+    let a = world.service();
+    let other = world.elect(a, "other");
+    let own = world.key_of(other).unwrap();
+    let key = String::from_utf8(own.key).unwrap().replace("/other/", "/e/");
+    world.take(key.into_bytes());
+    let candidate = world.stand(a, Candidacy { rejoin: true, ..candidacy("e") });
+    let resigned = world.resign(candidate);
+    world.expect_done(resigned);
+    let states: Vec<State> = world.life(candidate).unread().iter().map(|status| status.state).collect();
+    assert_eq!(states, [State::Follower, State::Follower, State::Closed]);
+}

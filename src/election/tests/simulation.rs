@@ -1,7 +1,7 @@
 //! Random programs and random faults, a seed each: the world checks its invariants after every step, and when the
 //! faults are over everything must come to rest in the one right state (`rest`), hand over in order, and end clean.
 //!
-//! `TENURE_SEEDS=100000` runs so many seeds, `TENURE_SEED=17` only that one and tells everything that happens.
+//! `check` has the list of the invariants; `crate::seeds` says how to run many seeds, or one and see all of it.
 
 mod faults;
 mod programs;
@@ -9,18 +9,18 @@ mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::check::Life;
 use super::world::{Caller, Candidate, Service, Watcher, World};
 use crate::clock::{MS, Nanos, SECOND};
 use crate::config::Namespace;
 use crate::election::backoff::Random;
+use crate::seeds::{self, Counts};
 use faults::Fault;
 use programs::{Asked, Withdrawn};
 
 /// Seeds of a run that asks for no number of its own.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1000;
 
 /// One run.
 struct Simulation {
@@ -92,8 +92,8 @@ impl Simulation {
         sim
     }
 
-    /// A whole life: trouble, rest, an orderly end. Answers what is the same for the same seed.
-    fn run(mut self) -> String {
+    /// A whole life: trouble, rest, an orderly end. Answers what is the same for the same seed, and what has happened.
+    fn run(mut self) -> (String, Counts) {
         for _ in 0..20 + self.below(80) {
             let pause = self.pause();
             self.pass(pause);
@@ -104,7 +104,8 @@ impl Simulation {
         self.world.wind_up();
         self.check_answers();
         let ids = self.world.next_id();
-        format!("{} {ids} {:?}", self.world.now, self.world.sent)
+        let counts = std::mem::take(&mut self.world.counts);
+        (format!("{} {ids} {:?} {counts:?}", self.world.now, self.world.sent), counts)
     }
 
     /// Mostly close together, sometimes long enough for a lease to end.
@@ -136,9 +137,7 @@ impl Simulation {
     }
 
     fn tell(&self, what: &str) {
-        if self.world.traced {
-            eprintln!("{:>12} * {what}", self.world.now / 1000);
-        }
+        self.world.tell(&format!("* {what}"));
     }
 
     /// Services whose programs run.
@@ -157,46 +156,11 @@ impl Simulation {
     }
 }
 
-/// Says how to see it again, and lets the others come to an end.
-struct Failing<'a>(u64, &'a AtomicU64);
-
-impl Drop for Failing<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.1.store(u64::MAX / 2, Ordering::Relaxed);
-            let seed = self.0;
-            eprintln!("\nsimulation: seed {seed} failed; to see all of it:");
-            eprintln!("TENURE_SEED={seed} cargo test --locked --lib simulation -- --nocapture\n");
-        }
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok().filter(|value| !value.is_empty())?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is not a number")))
-}
-
 #[test]
 fn random_programs_under_random_faults_keep_all_invariants_and_come_to_rest() {
-    let next = AtomicU64::new(1);
-    let run = |seed, traced| {
-        let _failing = Failing(seed, &next);
-        Simulation::new(seed, traced).run()
-    };
-    if let Some(seed) = number("TENURE_SEED") {
-        run(seed, true);
-        return;
-    }
-    let last = number("TENURE_SEEDS").unwrap_or(SEEDS);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&seed| seed <= last) {
-                    run(seed, false);
-                }
-            });
-        }
-    });
+    let test = "random_programs_under_random_faults";
+    seeds::Simulation { test, seeds: SEEDS, share: 1, kinds: &faults::KINDS }
+        .run(|seed, traced| Simulation::new(seed, traced).run().1);
 }
 
 #[test]

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::etcd;
-use super::faults::{Fate, What};
-use super::world::{Candidate, Service, World};
-use crate::clock::Nanos;
-use crate::election::{Answer, CallId, Input, Output, Request};
-use crate::store::{Failure, StoreError, WatchMessage, WatchRequest};
+use super::faults::{Fate, What, keys_put};
+use super::world::{Candidate, Process, Service, World};
+use crate::clock::{Nanos, nanos};
+use crate::election::{Answer, CallId, Input, Output, Request, lease_over_after};
+use crate::store::{Failure, Header, Revision, StoreError, WatchEvent, WatchMessage, WatchRequest};
 
 /// What is under way.
 #[derive(Debug)]
 pub(super) enum Event {
     Request(Service, CallId, Request, Fate),
     Answer(Service, CallId, Result<Answer, StoreError>),
+    /// The same once more.
+    Echo(Service, CallId, Result<Answer, StoreError>),
     GiveUp(Service, CallId),
     StreamRequest(Service, u64, WatchRequest),
     StreamMessage(Service, u64, WatchMessage),
@@ -32,6 +34,16 @@ pub(super) struct Stream {
     /// Nothing overtakes anything on a stream.
     last_request: Nanos,
     last_message: Nanos,
+    /// Nor on a watch.
+    last_events: BTreeMap<i64, Nanos>,
+    /// Watches that the service has no use for any more.
+    cancelled: BTreeSet<i64>,
+}
+
+impl Process {
+    fn is_cancelled(&self, watch: i64) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.cancelled.contains(&watch))
+    }
 }
 
 impl World {
@@ -46,17 +58,24 @@ impl World {
             return held.push(event);
         }
         match event {
-            Event::Answer(_, call, result) if !process.partitioned && process.calls.remove(&call) => {
+            Event::Answer(_, call, result) if !process.deaf && process.calls.remove(&call) => {
                 self.feed(service, Input::Answer { call, result });
             }
+            Event::Echo(_, call, result) if !process.deaf => self.feed(service, Input::Answer { call, result }),
             Event::GiveUp(_, call) if process.calls.remove(&call) => {
+                process.late_grants.extend(process.grants.remove(&call));
                 let result = Err(StoreError::new(Failure::Unknown, "no answer in time"));
                 self.feed(service, Input::Answer { call, result });
             }
             Event::StreamMessage(_, id, message)
                 if process.stream.as_ref().is_some_and(|stream| stream.id == id && !stream.stalled) =>
             {
+                let told = match &message {
+                    WatchMessage::Events { id, events, .. } if !process.is_cancelled(*id) => events.clone(),
+                    _ => Vec::new(),
+                };
                 self.feed(service, Input::Watch { stream: id, message });
+                self.check_told(service, told);
             }
             Event::StreamEnd(_, id, error) if process.stream.take_if(|stream| stream.id == id).is_some() => {
                 self.feed(service, Input::WatchEnded { stream: id, error });
@@ -72,13 +91,13 @@ impl World {
     pub(super) fn feed(&mut self, service: Service, input: Input) {
         let local = self.processes[service.0].local(self.now);
         if self.traced {
-            eprintln!("{:>12} {} <- {input:?}", self.now / 1000, service.0);
+            self.tell(&format!("{} <- {input:?}", service.0));
         }
         let mut outputs = Vec::new();
         self.process(service).core.handle(local, input, &mut outputs);
         for output in outputs {
             if self.traced {
-                eprintln!("{:>12} {} -> {output:?}", self.now / 1000, service.0);
+                self.tell(&format!("{} -> {output:?}", service.0));
             }
             assert!(!self.process(service).finished, "after Finished: {output:?}");
             self.carry_out(service, output);
@@ -95,6 +114,9 @@ impl World {
                 let at = self.now + self.delay();
                 let Some(open) = self.process(service).stream.as_mut().filter(|open| open.id == stream) else { return };
                 open.last_request = open.last_request.max(at);
+                if let WatchRequest::Cancel(id) = request {
+                    open.cancelled.insert(id);
+                }
                 let at = open.last_request;
                 self.push(at, Event::StreamRequest(service, stream, request));
             }
@@ -116,13 +138,25 @@ impl World {
                 *reply = Some(result);
             }
             Output::Log(..) => {}
-            Output::Finished => self.process(service).finished = true,
+            Output::Finished => {
+                self.process(service).finished = true;
+                self.check_finished(service);
+            }
         }
     }
 
     fn send(&mut self, service: Service, call: CallId, request: Request, timeout: Nanos) {
         for what in What::of(&request) {
             *self.sent.entry(what).or_default() += 1;
+        }
+        if let Request::Grant { lease, .. } | Request::KeepAlive(lease) = request {
+            let now = self.now;
+            let process = self.process(service);
+            let over = process.local(now) + lease_over_after(nanos(process.core.ttl));
+            process.leases.insert(lease, over);
+            if let Request::Grant { .. } = request {
+                process.grants.insert(call, lease);
+            }
         }
         let fate = match self.rules.iter_mut().position(|rule| rule.applies(service, &request)) {
             Some(at) => {
@@ -133,6 +167,9 @@ impl World {
             }
             None => Fate::Served,
         };
+        if let Some(name) = fate.name() {
+            self.note(name);
+        }
         assert!(timeout > 0, "{request:?} has no time");
         let now = self.now;
         let process = self.process(service);
@@ -145,22 +182,35 @@ impl World {
 
     pub(super) fn serve(&mut self, service: Service, call: CallId, request: Request, fate: Fate) {
         // What was sent before a partition or crash has left the process.
-        let lost = matches!(fate, Fate::LoseRequest) || self.process(service).partitioned;
+        let lost = matches!(fate, Fate::LoseRequest) || self.process(service).mute;
         if lost {
             return;
         }
         let refused = |failure| StoreError::new(failure, format!("{failure:?} by order"));
-        let result = match fate {
-            Fate::Refuse(failure) => Err(refused(failure)),
+        let keys = if let Request::Txn(txn) = &request { keys_put(txn) } else { Vec::new() };
+        if fate == Fate::Taken {
+            keys.iter().for_each(|key| self.take(key.clone()));
+        }
+        let outage = self.outage.filter(|(until, _)| self.now < *until);
+        let result = match (fate, outage) {
+            (_, Some((_, failure))) | (Fate::Refuse(failure), _) => Err(refused(failure)),
             _ => self.etcd.serve(self.now, request),
         };
+        if matches!(fate, Fate::Undone(_)) {
+            self.publish();
+            keys.iter().for_each(|key| self.delete(key));
+        }
         self.publish();
         self.schedule_expiry();
         let at = self.now + self.delay();
         match fate {
             Fate::LoseAnswer => {}
             Fate::FailAfter(failure) => self.push(at, Event::Answer(service, call, Err(refused(failure)))),
-            Fate::Slow(more) => self.push(at + more, Event::Answer(service, call, result)),
+            Fate::Slow(more) | Fate::Undone(more) => self.push(at + more, Event::Answer(service, call, result)),
+            Fate::Twice(later) => {
+                self.push(at, Event::Answer(service, call, result.clone()));
+                self.push(at + later, Event::Echo(service, call, result));
+            }
             _ => self.push(at, Event::Answer(service, call, result)),
         }
     }
@@ -175,13 +225,18 @@ impl World {
             id,
             watches: BTreeMap::new(),
             ended: BTreeSet::new(),
-            stalled: process.partitioned,
+            stalled: process.is_cut(),
             last_request: now,
             last_message: now,
+            last_events: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
         });
     }
 
     pub(super) fn serve_stream(&mut self, service: Service, id: u64, request: WatchRequest) {
+        if let Some((_, failure)) = self.outage.filter(|(until, _)| self.now < *until) {
+            return self.push(self.now, Event::StreamEnd(service, id, StoreError::new(failure, "no stream by order")));
+        }
         let header = self.etcd.header();
         let permitted = match &request {
             WatchRequest::Create { key, end, .. } => self.etcd.permit(key, end),
@@ -193,7 +248,12 @@ impl World {
         let message = match (request, permitted) {
             (WatchRequest::Create { id, key, end }, Ok(())) => {
                 assert!(stream.watches.insert(id, (key, end)).is_none(), "watch {id} twice");
-                WatchMessage::Created { id, header }
+                let header = self.etcd.lagging_header();
+                self.say(service, WatchMessage::Created { id, header });
+                for (revision, events) in self.etcd.changes_since(header.revision) {
+                    self.tell_watch(service, id, revision, &events);
+                }
+                return;
             }
             (WatchRequest::Create { id, .. }, Err(error)) => {
                 stream.ended.insert(id);
@@ -208,7 +268,7 @@ impl World {
             (WatchRequest::Progress, _) if stream.watches.is_empty() => return,
             (WatchRequest::Progress, _) => WatchMessage::Progress(header),
         };
-        self.tell(service, message);
+        self.say(service, message);
     }
 
     /// Ends the campaign's watches, or the service's own, as etcd does for lack of permission or after compaction.
@@ -217,7 +277,7 @@ impl World {
         let ids: Vec<i64> = std::mem::take(&mut stream.watches).into_keys().collect();
         stream.ended.extend(&ids);
         for id in ids {
-            self.tell(service, WatchMessage::Canceled { id, error: StoreError::new(failure, "cancelled by order") });
+            self.say(service, WatchMessage::Canceled { id, error: StoreError::new(failure, "cancelled by order") });
         }
     }
 
@@ -225,7 +285,7 @@ impl World {
         self.process(service).stream.as_ref().map_or(0, |stream| stream.watches.len())
     }
 
-    fn tell(&mut self, service: Service, message: WatchMessage) {
+    fn say(&mut self, service: Service, message: WatchMessage) {
         let at = self.now + self.delay() + self.stream_lag;
         let Some(stream) = &mut self.process(service).stream else { return };
         stream.last_message = stream.last_message.max(at);
@@ -233,12 +293,29 @@ impl World {
         self.push(at, Event::StreamMessage(service, id, message));
     }
 
-    /// Out of the stream's order, as etcd does it when the reader of a watch was too slow.
-    fn tell_late(&mut self, service: Service, message: WatchMessage, lag: Nanos) {
-        let at = self.now + self.latency + lag;
-        if let Some(id) = self.process(service).stream.as_ref().map(|stream| stream.id) {
-            self.push(at, Event::StreamMessage(service, id, message));
+    /// Tells a watch what it wants to know of a revision: out of the stream's order, but not of its own, where it lags,
+    /// as etcd does it when the reader of a watch was too slow.
+    fn tell_watch(&mut self, service: Service, id: i64, revision: Revision, events: &[WatchEvent]) {
+        let Some(stream) = self.processes[service.0].stream.as_ref() else { return };
+        let (key, end) = stream.watches[&id].clone();
+        let events: Vec<_> = events.iter().filter(|e| etcd::wants(&key, &end, e)).cloned().collect();
+        if events.is_empty() {
+            return;
         }
+        let message = WatchMessage::Events { id, header: Header { revision, ..self.etcd.header() }, events };
+        let lag = self.slow_watches.iter().find(|(slow, _)| *slow == key).map(|(_, lag)| *lag);
+        let at = match lag {
+            Some(lag) => self.now + self.latency + lag,
+            None => self.now + self.delay() + self.stream_lag,
+        };
+        let Some(stream) = &mut self.process(service).stream else { return };
+        let last = stream.last_events.entry(id).or_default();
+        *last = at.max(*last).max(stream.last_message * i64::from(lag.is_none()));
+        let (at, stream_id) = (*last, stream.id);
+        if lag.is_none() {
+            stream.last_message = at;
+        }
+        self.push(at, Event::StreamMessage(service, stream_id, message));
     }
 
     /// Tells the watches what has changed, a message per revision and watch.
@@ -248,18 +325,11 @@ impl World {
             self.check_claims();
         }
         for (revision, events) in news {
-            let header = crate::store::Header { revision, ..self.etcd.header() };
             for at in 0..self.processes.len() {
-                let watches = self.processes[at].stream.as_ref().map(|stream| stream.watches.clone());
-                for (id, (key, end)) in watches.unwrap_or_default() {
-                    let events: Vec<_> = events.iter().filter(|e| etcd::wants(&key, &end, e)).cloned().collect();
-                    let lag = self.slow_watches.iter().find(|(slow, _)| *slow == key).map(|(_, lag)| *lag);
-                    let message = WatchMessage::Events { id, header, events };
-                    match (&message, lag) {
-                        (WatchMessage::Events { events, .. }, _) if events.is_empty() => {}
-                        (_, None) => self.tell(Service(at), message),
-                        (_, Some(lag)) => self.tell_late(Service(at), message, lag),
-                    }
+                let stream = self.processes[at].stream.as_ref().filter(|stream| !stream.stalled);
+                let watches: Vec<i64> = stream.map(|s| s.watches.keys().copied().collect()).unwrap_or_default();
+                for id in watches {
+                    self.tell_watch(Service(at), id, revision, &events);
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::election::backoff::Random;
 use crate::election::{CallId, Candidacy, Core, Input, ReadKind, Reply, ReplyId, Settings};
 use crate::error::{Code, Error};
 use crate::events::{Observation, State, Status, SubscriptionId};
-use crate::store::{Failure, Revision, StoreError};
+use crate::store::{Failure, LeaseId, Revision, StoreError};
 
 /// Nothing that a test waits for takes longer.
 const PATIENCE: Nanos = 120 * SECOND;
@@ -51,7 +51,10 @@ pub(super) struct Process {
     pub(super) finished: bool,
     pub(super) closing: bool,
     crashed: bool,
-    pub(super) partitioned: bool,
+    /// No request of it arrives.
+    pub(super) mute: bool,
+    /// No answer reaches it.
+    pub(super) deaf: bool,
     /// What waits for a stopped process.
     pub(super) stopped: Option<Vec<Event>>,
     /// Its clock goes so many parts in a million too fast.
@@ -68,6 +71,15 @@ pub(super) struct Process {
     /// The store was exchanged and no stream has been opened since.
     pub(super) bygone: bool,
     pub(super) rotations: usize,
+    /// Leases it has asked for, and when on its clock the last request's time to live is over.
+    pub(super) leases: BTreeMap<LeaseId, Nanos>,
+    /// Grants under way; those given up may be served yet, and make a lease without keys, which ends by itself.
+    pub(super) grants: BTreeMap<CallId, LeaseId>,
+    pub(super) late_grants: BTreeSet<LeaseId>,
+    /// Its watch has told that these keys were no more, or another's, at these revisions.
+    pub(super) told_gone: BTreeMap<Vec<u8>, Revision>,
+    /// The store was exchanged in its time.
+    pub(super) exchanged: bool,
 }
 
 impl Process {
@@ -82,6 +94,11 @@ impl Process {
             at += 1;
         }
         at
+    }
+
+    /// Nothing of its streams gets through.
+    pub(super) fn is_cut(&self) -> bool {
+        self.mute || self.deaf
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -104,6 +121,8 @@ pub(super) struct World {
     pub(super) stream_lag: Nanos,
     /// Watches that begin at this key lag so much behind the others of their stream.
     pub(super) slow_watches: Vec<(Vec<u8>, Nanos)>,
+    /// Until then every request fails so, and no stream lasts.
+    pub(super) outage: Option<(Nanos, Failure)>,
     /// Every wake-up is so late.
     pub(super) late_wakes: Nanos,
     /// The first that matches decides; else a request is served.
@@ -111,6 +130,8 @@ pub(super) struct World {
     pub(super) random: Random,
     /// Requests sent, by kind.
     pub(super) sent: BTreeMap<What, usize>,
+    /// What has happened, by kind.
+    pub(super) counts: BTreeMap<&'static str, u64>,
     /// Tells everything that happens.
     pub(super) traced: bool,
     /// Tokens whose keys were removed by hand.
@@ -150,10 +171,12 @@ impl World {
             jitter: 0,
             stream_lag: 0,
             slow_watches: Vec::new(),
+            outage: None,
             late_wakes: 0,
             rules: Vec::new(),
             random: Random::new(seed),
             sent: BTreeMap::new(),
+            counts: BTreeMap::new(),
             traced: false,
             excused: BTreeSet::new(),
             terms: BTreeMap::new(),
@@ -175,7 +198,8 @@ impl World {
             finished: false,
             closing: false,
             crashed: false,
-            partitioned: false,
+            mute: false,
+            deaf: false,
             stopped: None,
             fast_ppm: 0,
             boot,
@@ -188,6 +212,11 @@ impl World {
             streams: 0,
             bygone: false,
             rotations: 0,
+            leases: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            late_grants: BTreeSet::new(),
+            told_gone: BTreeMap::new(),
+            exchanged: false,
         });
         Service(self.processes.len() - 1)
     }
@@ -309,7 +338,11 @@ impl World {
     }
 
     pub(super) fn reply_of(&self, caller: Caller) -> Option<Result<Reply, Error>> {
-        self.replies[&caller.0].1.clone()
+        self.replies.get(&caller.0)?.1.clone()
+    }
+
+    pub(super) fn is_waiting(&self, caller: Caller) -> bool {
+        self.replies.get(&caller.0).is_some_and(|(_, reply)| reply.is_none())
     }
 
     /// The observer's next unread state.
@@ -356,14 +389,45 @@ impl World {
 
     /// Nothing gets through, either way, and the stream never recovers.
     pub(super) fn partition(&mut self, service: Service) {
-        self.process(service).partitioned = true;
+        self.cut(service, true, true);
+    }
+
+    /// The same, in one direction or both.
+    pub(super) fn cut(&mut self, service: Service, mute: bool, deaf: bool) {
+        let process = self.process(service);
+        (process.mute, process.deaf) = (mute, deaf);
         self.stall_stream(service);
     }
 
-    /// Ends partitions and rules.
+    /// Ends partitions.
+    pub(super) fn join_networks(&mut self) {
+        self.processes.iter_mut().for_each(|process| (process.mute, process.deaf) = (false, false));
+    }
+
+    /// Ends partitions, outages and rules.
     pub(super) fn heal(&mut self) {
         self.rules.clear();
-        self.processes.iter_mut().for_each(|process| process.partitioned = false);
+        self.outage = None;
+        self.join_networks();
+    }
+
+    /// Every member is away or without a leader; when that is over, all leases begin anew, as etcd has it.
+    pub(super) fn fail(&mut self, time: Nanos, failure: Failure) {
+        self.outage = Some((self.now + time, failure));
+        self.etcd.promote(self.now + time);
+        (0..self.processes.len()).for_each(|at| self.break_stream(Service(at)));
+    }
+
+    /// Writes a line of the trace: µs, then what happens, with byte strings as text.
+    pub(super) fn tell(&self, what: &str) {
+        if self.traced {
+            eprintln!("{:>12} {}", self.now / 1000, readable(what));
+        }
+    }
+
+    /// Counts what happens.
+    pub(super) fn note(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
     }
 
     pub(super) fn stall_stream(&mut self, service: Service) {
@@ -428,23 +492,39 @@ impl World {
         self.publish();
     }
 
+    /// Somebody deletes a key.
+    pub(super) fn delete(&mut self, key: &[u8]) {
+        self.excuse(key);
+        self.etcd.delete(key);
+        self.publish();
+    }
+
+    /// Somebody puts a key on a lease of their own.
+    pub(super) fn take(&mut self, key: Vec<u8>) {
+        self.excuse(&key);
+        let lease = self.next_id() as i64;
+        self.etcd.foreign_lease(lease);
+        self.etcd.put(key, b"mine", lease);
+        self.publish();
+    }
+
+    /// Who has this key can't know yet what becomes of it.
+    fn excuse(&mut self, key: &[u8]) {
+        let own = self.etcd.keys(key).into_iter().filter(|kv| kv.key == key && !self.etcd.is_foreign(kv.lease));
+        self.excused.extend(own.map(|kv| kv.create_revision));
+    }
+
     /// Somebody deletes the campaign's key.
     pub(super) fn delete_key(&mut self, candidate: Candidate) {
         if let Some(kv) = self.key_of(candidate) {
-            self.excused.insert(kv.create_revision);
-            self.etcd.delete(&kv.key);
-            self.publish();
+            self.delete(&kv.key);
         }
     }
 
     /// Somebody puts the campaign's key on a lease of their own.
     pub(super) fn take_key(&mut self, candidate: Candidate) {
         if let Some(kv) = self.key_of(candidate) {
-            self.excused.insert(kv.create_revision);
-            let lease = self.next_id() as i64;
-            self.etcd.foreign_lease(lease);
-            self.etcd.put(kv.key, b"mine", lease);
-            self.publish();
+            self.take(kv.key);
         }
     }
 
@@ -460,14 +540,32 @@ impl World {
 
     /// Another cluster, or the same one from a backup: all that was, was in another world.
     pub(super) fn replace_etcd(&mut self, replace: impl FnOnce(&mut Etcd, Nanos)) {
+        self.exchange(replace);
+        self.break_streams();
+    }
+
+    /// The same, but the streams to the former one end only when that is ordered.
+    pub(super) fn exchange(&mut self, replace: impl FnOnce(&mut Etcd, Nanos)) {
         for process in &mut self.processes {
             process.lives.values_mut().for_each(|life| life.excused = true);
         }
-        self.processes.iter_mut().for_each(|process| process.bygone = true);
+        let former = self.etcd.cluster_id;
+        let leases: BTreeSet<LeaseId> = self.etcd.leases_left().collect();
+        self.processes.iter_mut().for_each(|process| (process.bygone, process.exchanged) = (true, true));
         self.excused.clear();
         self.terms.clear();
         replace(&mut self.etcd, self.now);
+        for process in &mut self.processes {
+            process.told_gone.clear();
+            for (&id, life) in process.lives.iter_mut().filter(|_| former != self.etcd.cluster_id) {
+                let session = process.core.place(id).and_then(|(_, session)| process.core.sessions.get(&session));
+                life.bereaved = session.is_some_and(|session| leases.contains(&session.lease));
+            }
+        }
         self.schedule_expiry();
+    }
+
+    pub(super) fn break_streams(&mut self) {
         (0..self.processes.len()).for_each(|at| self.break_stream(Service(at)));
     }
 
@@ -524,6 +622,7 @@ impl World {
             }
             Event::StreamRequest(service, stream, request) => self.serve_stream(service, stream, request),
             Event::Answer(service, ..)
+            | Event::Echo(service, ..)
             | Event::GiveUp(service, _)
             | Event::StreamMessage(service, ..)
             | Event::StreamEnd(service, ..)
@@ -558,7 +657,7 @@ impl World {
         self.heal();
         (self.latency, self.jitter, self.stream_lag, self.late_wakes) = (MS, 0, 0, 0);
         self.slow_watches.clear();
-        self.etcd.expiry_lag = 0;
+        (self.etcd.expiry_lag, self.etcd.behind) = (0, 0);
         (self.etcd.forbidden, self.etcd.max_ops) = (Vec::new(), 128);
         for at in 0..self.processes.len() {
             self.resume(Service(at));
@@ -582,4 +681,33 @@ impl Drop for World {
             self.wind_up();
         }
     }
+}
+
+/// Replaces the lists of numbers that are text, as the derived `Debug` writes byte strings, by that text.
+fn readable(line: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut parts = line.split('[');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let text = part.split_once(']').and_then(|(list, rest)| {
+            let bytes: Option<Vec<u8>> = list.split(", ").map(|number| number.parse().ok()).collect();
+            let text = String::from_utf8(bytes?).ok().filter(|text| text.chars().all(|c| (' '..='~').contains(&c)))?;
+            let dots = if text.len() > SHOWN { "…" } else { "" };
+            Some(format!("\"{}{dots}\"{rest}", &text[..text.len().min(SHOWN)]))
+        });
+        match text {
+            Some(text) => out += &text,
+            None => out = out + "[" + part,
+        }
+    }
+    out
+}
+
+#[test]
+fn the_trace_shows_byte_strings_as_text() {
+    assert_eq!(
+        readable("x { key: [102, 47, 49], ids: [1, 2], none: [] }"),
+        "x { key: \"f/1\", ids: [1, 2], none: [] }"
+    );
+    assert!(readable(&format!("{:?}", [b'v'; 20_000])).len() < 100);
 }

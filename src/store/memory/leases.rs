@@ -58,6 +58,11 @@ impl Leases {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn ids(&self) -> Vec<LeaseId> {
+        self.by_expiry.iter().map(|&(_, id)| id).collect()
+    }
+
     pub(super) fn contains(&self, id: LeaseId) -> bool {
         self.leases.contains_key(&id)
     }

@@ -101,6 +101,28 @@ impl Memory {
         *state = State { streams: mem::take(&mut state.streams), ..State::new() };
     }
 
+    /// Leases that are there.
+    #[cfg(test)]
+    pub(crate) fn leases(&self) -> Vec<LeaseId> {
+        let mut state = self.shared.lock();
+        state.expire(now());
+        state.leases.ids()
+    }
+
+    /// The keys that start with a prefix, in the order in which they were created.
+    #[cfg(test)]
+    pub(crate) fn keys(&self, prefix: &[u8]) -> Vec<super::KeyValue> {
+        let mut state = self.shared.lock();
+        state.expire(now());
+        let range = Range {
+            key: prefix.to_vec(),
+            end: super::prefix_end(prefix),
+            order: super::Order::CreateRevision,
+            ..Range::default()
+        };
+        state.history.range(&range).map(|found| found.kvs).unwrap_or_default()
+    }
+
     fn client(shared: Arc<Shared>) -> Self {
         static CLIENTS: AtomicU64 = AtomicU64::new(0);
         Memory { shared, client: CLIENTS.fetch_add(1, Ordering::Relaxed) }

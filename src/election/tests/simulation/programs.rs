@@ -34,8 +34,13 @@ impl Simulation {
         let ttl = 2 + self.below(19);
         self.world.ttl = Duration::from_secs(if self.chance(40) { 2 } else { ttl });
         let service = self.world.service();
-        let rate = self.below(10_001) as i64 - 5000;
+        if self.chance(40) {
+            let narrow = self.below(5) as usize;
+            self.world.process(service).core.watch.narrow = narrow;
+        }
+        let rate = self.rate();
         self.world.set_clock_rate(service, rate);
+        self.world.note("services opened");
         self.tell(&format!("starts {service:?}, ttl {:?}, {rate} ppm", self.world.ttl));
         let (crowd, stands) = (self.crowd.clone(), self.chance(50));
         if self.chance(50) {
@@ -61,11 +66,50 @@ impl Simulation {
             60..70 => self.proclaim(),
             70..79 => self.observe(service, election),
             79..84 => self.unobserve(),
-            84..97 => self.ask(service, election),
+            84..92 => self.ask(service, election),
+            92..95 => self.flash(service, election),
+            95..97 => self.forget(),
             _ => {
+                self.world.note("services closed");
                 self.tell(&format!("{service:?} closes"));
                 self.world.close(service);
             }
+        }
+    }
+
+    /// Stands, and has enough of it at once.
+    fn flash(&mut self, service: Service, election: String) {
+        self.campaign(service, election);
+        let latency = self.world.latency as u64;
+        let pause = if self.chance(50) { 0 } else { self.below(3 * latency) as Nanos };
+        self.pass(pause);
+        if !self.services().contains(&service) {
+            return;
+        }
+        let newest = self.candidates.last().copied().filter(|c| c.service == service && !self.is_over(*c));
+        match newest.filter(|_| self.chance(60)) {
+            Some(candidate) => {
+                self.note_keys();
+                let caller = self.world.resign(candidate);
+                self.withdrawn.push(Withdrawn { caller, candidate });
+            }
+            None => self.world.close(service),
+        }
+    }
+
+    /// Somebody stops waiting for an answer.
+    fn forget(&mut self) {
+        let resigning = self.withdrawn.pop().map(|withdrawn| (withdrawn.candidate, withdrawn.caller));
+        let proclaiming = |sim: &Self| {
+            let all = sim.values.iter().flat_map(|(c, values)| values.iter().map(|(caller, _)| (*c, *caller)));
+            all.filter_map(|(c, caller)| Some((c, caller?))).find(|(_, caller)| sim.world.is_waiting(*caller))
+        };
+        let Some((candidate, caller)) = resigning.or_else(|| proclaiming(self)) else { return };
+        if self.services().contains(&candidate.service) {
+            self.world.note("caller stopped waiting");
+            self.world.forget(candidate, caller);
+        } else if let Some((candidate, caller)) = resigning {
+            self.withdrawn.push(Withdrawn { caller, candidate });
         }
     }
 
@@ -161,7 +205,10 @@ impl Simulation {
         let asked = std::mem::take(&mut self.asked);
         for asked in asked {
             match self.world.reply_of(asked.caller) {
-                Some(answer) if asked.exchanges == self.exchanges => self.check_read(&asked, &answer),
+                Some(answer) if asked.exchanges == self.exchanges => {
+                    self.world.note("reads");
+                    self.check_read(&asked, &answer);
+                }
                 Some(_) => {}
                 None => self.asked.push(asked),
             }
@@ -169,7 +216,10 @@ impl Simulation {
         let withdrawn = std::mem::take(&mut self.withdrawn);
         for withdrawn in withdrawn {
             match self.world.reply_of(withdrawn.caller) {
-                Some(Ok(_)) => self.check_withdrawn(withdrawn.candidate),
+                Some(Ok(_)) => {
+                    self.world.note("resignations confirmed");
+                    self.check_withdrawn(withdrawn.candidate);
+                }
                 Some(Err(error)) => panic!("{error}"),
                 None => self.withdrawn.push(withdrawn),
             }
