@@ -80,6 +80,33 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     start()
 }
 
+unsafe extern "C" {
+    // Not in the crate libc for Linux; the numbers are those of glibc and musl.
+    safe fn pthread_setcancelstate(state: libc::c_int, before: Option<&mut libc::c_int>) -> libc::c_int;
+}
+
+const PTHREAD_CANCEL_DISABLE: libc::c_int = 1;
+
+/// While it lives, the thread can't be cancelled: that waits until it is back in the program's code.
+pub(crate) struct Uncancelled {
+    before: libc::c_int,
+}
+
+impl Uncancelled {
+    pub(crate) fn begin() -> Self {
+        let mut before = PTHREAD_CANCEL_DISABLE;
+        // Fails for other numbers only.
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, Some(&mut before));
+        Uncancelled { before }
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        pthread_setcancelstate(self.before, None);
+    }
+}
+
 /// A new descriptor from a system call's answer.
 fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
