@@ -28,7 +28,8 @@
  *
  * Threads    Every function may be called from every thread at any time, and so may a handle be freed while other
  *            threads use it. tenure_campaign_is_leader, _remaining_ms, _token and _state never wait. A thread that is
- *            cancelled (pthread_cancel) inside a function ends when that returns. A stack of 64 KiB is enough.
+ *            cancelled (pthread_cancel) inside a function ends when that returns. The optimised library needs 64 KiB
+ *            of stack at most.
  *
  * Events     A service delivers its events in one of two ways, chosen by its option `events`. `callback`: functions of
  *            type tenure_event_fn are called on one thread of the service's own, one at a time and in order. `pull`:

@@ -11,6 +11,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
@@ -33,7 +34,7 @@ warnings.simplefilter("ignore")
 import tenure
 
 logging.getLogger("tenure").setLevel(logging.CRITICAL)
-_, ENDING, ENVIRONMENT, _ = sys.argv
+_, ENDING, ENVIRONMENT, RUN = sys.argv
 ETCD = os.environ["ETCD_ENDPOINTS"]
 
 
@@ -373,6 +374,34 @@ def small_stacks() -> None:
     assert not failures, failures
 
 
+def try_with(what: int, few: int) -> None:
+    """With too few of something there is a clear error or none, and all is well once there is enough."""
+    before = resource.getrlimit(what)
+    resource.setrlimit(what, (few, before[1]))
+    try:
+        with opened("30s", dial_timeout=2) as service, service.campaign("e") as campaign:
+            campaign.wait_for_leadership(60)
+    except (tenure.SystemError, tenure.UnavailableError) as error:
+        print(error)
+    resource.setrlimit(what, before)
+    leading("30s")[0].close()
+
+
+def few_descriptors() -> None:
+    spare = os.dup(0)
+    os.close(spare)
+    try_with(resource.RLIMIT_NOFILE, spare + int(RUN) % 10)
+
+
+def few_threads() -> None:
+    if os.geteuid() == 0:
+        # A user of its own, whose threads are counted. The superuser's aren't.
+        os.setgroups([])
+        user = 2000000 + os.getpid()
+        os.setresuid(user, user, user)
+    try_with(resource.RLIMIT_NPROC, 1 + int(RUN) % 6)
+
+
 def closed_streams() -> None:
     for number in range(3):
         os.close(number)
@@ -417,6 +446,8 @@ ENDINGS: dict[str, Callable[[], object]] = {
     "interrupted-every-ms": interrupted_every_ms,
     "small-stacks": small_stacks,
     "closed-streams": closed_streams,
+    "few-descriptors": few_descriptors,
+    "few-threads": few_threads,
 }
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ ENDINGS = [
     *endings("Python", 0, NOTHING, "callback-raises callback-blocks-at-exit callback-calls-everything close-amid-callbacks"),
     *endings("Python", 0, NOTHING, "fork-unused fork-leading fork-following fork-callback fork-opening fork-resigning"),
     *endings("Python", 0, NOTHING, "fork-closing multiprocessing-fork multiprocessing-spawn"),
-    *endings("Python", 0, NOTHING, "interrupted-every-ms small-stacks closed-streams"),
+    *endings("Python", 0, NOTHING, "interrupted-every-ms small-stacks closed-streams few-descriptors few-threads"),
     *endings("Go", 0, NOTHING, "close-return panic-recovered goexit notified commands close-amid-statuses"),
     # By the line it knows that the rate is another than the default one.
     *endings("Go", 0, NOTHING, "profiled", "runtime: cannot set cpu profile rate until previous profile has finished.\n"),
