@@ -409,7 +409,7 @@ lint-conformance: $(GO_LIBRARY) $(PYTHON)/ruff
 	MYPYPATH=tests/tools:tests/conformance:bindings/python/src $(PYTHON)/mypy --strict \
 		tests/conformance/*.py $(DRIVERS)/*.py
 
-## make hosts RUNS=1000 ONLY=text: host processes that end in every way there is, so many times each, with the release library
+## make hosts RUNS=1000 ONLY=pattern: host processes that end in every way there is, so many times each, with the release library
 TEST_PARTS += test-hosts
 HOSTS = $(LIBRARY_FOLDER)/hosts
 RUNS :=

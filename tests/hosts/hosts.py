@@ -2,7 +2,7 @@
 """Host processes that end in every way there is, many times each, against a real etcd: none crashes or hangs, each ends as
 its ending says, and nothing stays at etcd that the ending doesn't allow.
 
-usage: hosts.py --program NAME=COMMAND... [--runs N] [--only TEXT] [--at-once N]
+usage: hosts.py --program NAME=COMMAND... [--runs N] [--only PATTERN] [--at-once N]
 The address of etcd is in ETCD_ENDPOINTS; nobody else may use it. The last line is "N passed, N failed", endings counted.
 """
 
@@ -267,16 +267,15 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", action="append", default=[], metavar="NAME=COMMAND")
     parser.add_argument("--runs", type=int, default=2)
-    parser.add_argument("--only", default="", help="endings with this text in the name")
+    parser.add_argument("--only", default="", help="a regular expression: endings whose program and name it finds")
     parser.add_argument("--at-once", type=int, default=8)
     arguments = parser.parse_args()
     programs = {name: shlex.split(command) for name, command in (text.split("=", 1) for text in arguments.program)}
     campaign = Campaign(programs, Etcd(os.environ["ETCD_ENDPOINTS"]), arguments.runs)
     # Ended early, it tells what it has seen.
     signal.signal(signal.SIGTERM, lambda *_: setattr(campaign, "is_stopped", True))
-    chosen = [
-        one for one in ENDINGS if arguments.only in one.title and one.program in programs and one.rare <= arguments.runs
-    ]
+    wanted = [one for one in ENDINGS if re.search(arguments.only, one.title)]
+    chosen = [one for one in wanted if one.program in programs and one.rare <= arguments.runs]
     failed = 0
     for leaves, wait_s in ((NOTHING, 0), (LEASE, LEASE_S)):
         campaign.run([one for one in chosen if one.leaves == leaves], arguments.at_once)
