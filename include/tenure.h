@@ -46,7 +46,8 @@
  *            false, freeing does nothing, and the parent isn't disturbed. The child may open services of its own. One
  *            forked inside a callback has only that thread, and must end without returning from the callback.
  *
- * Unloading  The library stays in memory after dlclose, and its thread until the process ends.
+ * Loading    The library stays in memory after dlclose, and its thread until the process ends. A service can be closed
+ *            while its program is unloaded by dlclose, but not opened while that is loaded by dlopen: TENURE_SYSTEM.
  *
  * Memory     Where the system refuses memory, the process says so on its standard error and aborts; a thread or a
  *            descriptor that it refuses is an error (TENURE_SYSTEM, TENURE_UNAVAILABLE) or is tried again.

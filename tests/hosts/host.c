@@ -805,6 +805,19 @@ __attribute__((destructor)) static void close_in_destructor(void) {
     }
 }
 
+/* What threads need is held while a library is loaded or unloaded: that can be told, and harms nothing. */
+__attribute__((constructor)) static void open_in_constructor(void) {
+    const char *endpoints = getenv("OPEN_IN_CONSTRUCTOR");
+    tenure_options *options = NULL;
+    if (endpoints != NULL) {
+        WORKS(tenure_options_new(&options, &err));
+        WORKS(tenure_options_set(options, "service", "c-tests", &err));
+        WORKS(tenure_options_set(options, "endpoints", endpoints, &err));
+        FAILS(TENURE_SYSTEM, "constructor", tenure_service_open(options, &service, &err));
+        tenure_options_free(options);
+    }
+}
+
 /* --- the table --------------------------------------------------------------------------------------------------- */
 
 static void close_return(void) {

@@ -95,6 +95,9 @@ def os_exit_in_thread() -> None:
 def by_signal(number: signal.Signals) -> Callable[[], None]:
     def end() -> None:
         leading()
+        if number == signal.SIGINT:
+            # Shells ignore it for what runs in the background.
+            signal.signal(number, signal.default_int_handler)
         os.kill(os.getpid(), number)
         forever()
 

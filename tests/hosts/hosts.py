@@ -89,6 +89,8 @@ ENDINGS = [
     *endings("C", 0, NOTHING, "closed-streams changing-environment other-locale small-stack cancelled-thread"),
     Ending("C", "a-thousand-services", rare=1000),
     *endings("plugin", 0, NOTHING, "plugin-closed plugin-closes-on-unloading"),
+    # Takes twenty seconds.
+    Ending("plugin", "plugin-opens-on-loading", rare=100),
     *endings("plugin", 0, LEASE, "plugin-left-open"),
     *endings("C++", 0, NOTHING, "scope thrown-and-caught static-object thread-local-object thrown-by-callback"),
     *endings("C++", 0, LEASE, "ended-inside-a-callback"),

@@ -2,6 +2,7 @@
  * A program that isn't linked with the library, and that has endings of host.c run by a plugin which is: host.c as a
  * shared object. Arguments as host.c's; the plugin is this program's path and ".so".
  */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@ static const char *const plans[][3] = {
     /* Its service goes on without it. Nothing of the plugin's is called any more. */
     {"plugin-left-open", "return", "return-from-another"},
     {"plugin-closes-on-unloading", "destructor-close", "destructor-close"},
+    {"plugin-opens-on-loading", "close-return", "close-return"},
 };
 
 static int fail(const char *what) {
@@ -38,6 +40,9 @@ static int plugged(const char *program, const char *ending, const char *environm
 }
 
 int main(int count, char **arguments) {
+    if (count == 4 && strcmp(arguments[1], "plugin-opens-on-loading") == 0) {
+        setenv("OPEN_IN_CONSTRUCTOR", getenv("ETCD_ENDPOINTS"), 1);
+    }
     for (size_t i = 0; count == 4 && i < sizeof plans / sizeof *plans; i++) {
         if (strcmp(arguments[1], plans[i][0]) == 0) {
             return plugged(arguments[0], plans[i][1], arguments[2]) || plugged(arguments[0], plans[i][2], arguments[2]);
