@@ -29,9 +29,20 @@ static tenure_service *opened(const char *ttl) {
     return open_service(etcd(), "environment", environment, "ttl", ttl, NULL);
 }
 
+/* With rejoin: a machine so busy that a short lease is lost only makes it wait. */
+static tenure_campaign *stand(tenure_event_fn on_event, void *user_data, tenure_drop_fn on_drop) {
+    tenure_campaign_options *options = new_campaign_options();
+    tenure_campaign *made = NULL;
+    WORKS(tenure_campaign_options_set(options, "rejoin", "true", &err));
+    WORKS(tenure_service_campaign(service, "e", options, on_event, user_data, on_drop, &made, &err));
+    tenure_campaign_options_free(options);
+    return made;
+}
+
 static void lead_for(const char *ttl) {
     service = opened(ttl);
-    campaign = lead(service, "e");
+    campaign = stand(NULL, NULL, NULL);
+    WORKS(tenure_campaign_wait_leader(campaign, -1, &err));
 }
 
 /* What ends by itself ends soon at etcd, too. */
@@ -93,15 +104,16 @@ static void on_drop(void *user_data) {
 }
 
 static void in_callback(const char *ttl, void (*function)(void)) {
-    tenure_campaign *made = NULL;
     as_leader = function;
     service = opened(ttl);
-    WORKS(tenure_service_campaign(service, "e", NULL, on_event, &junk, on_drop, &made, &err));
+    stand(on_event, &junk, on_drop);
 }
+
+static atomic_bool stopped;
 
 /* Events all the time, until the service closes. */
 static void *announce(void *unused) {
-    for (int i = 0; tenure_campaign_is_leader(campaign); i++) {
+    for (int i = 0; !atomic_load(&stopped); i++) {
         tenure_campaign_proclaim(campaign, &i, sizeof i, -1, NULL);
     }
     return unused;
@@ -154,8 +166,7 @@ static void leave_main_to_a_closer(void) {
 /* Opening, leading and closing, over and over. */
 static void churn(void) {
     for (;;) {
-        service = opened("2s");
-        campaign = lead(service, "e");
+        lead_for("2s");
         close_all();
     }
 }
@@ -340,7 +351,7 @@ static void child_leaves_its_own_open(void) {
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
-        lead(opened("2s"), "child");
+        lead(opened("3s"), "child");
         exit(0);
     }
     int status = -1;
@@ -440,7 +451,6 @@ static void sigalrm(void) {
 }
 
 static pthread_t main_thread;
-static atomic_bool stopped;
 
 static void keep_signalling(void) {
     while (!atomic_load(&stopped)) {
@@ -504,13 +514,13 @@ static int next_descriptor(void) {
 }
 
 /* Opens, and leads if that works; what it answers. */
-static tenure_code try_to_lead(const char *endpoints) {
+static tenure_code try_to_lead(const char *endpoints, const char *dial_timeout) {
     tenure_options *options = new_options();
     tenure_error *why = NULL;
     WORKS(tenure_options_set(options, "endpoints", endpoints, &err));
     WORKS(tenure_options_set(options, "service", "c-tests", &err));
     WORKS(tenure_options_set(options, "environment", environment, &err));
-    WORKS(tenure_options_set(options, "dial_timeout", "2s", &err));
+    WORKS(tenure_options_set(options, "dial_timeout", dial_timeout, &err));
     tenure_code code = tenure_service_open(options, &service, &why);
     tenure_options_free(options);
     if (code == TENURE_OK) {
@@ -527,10 +537,10 @@ static tenure_code try_to_lead(const char *endpoints) {
 /* With too few of something the answer is one of two, and all is well once there is enough. */
 static void try_with(int what, rlim_t few, const char *endpoints) {
     rlim_t before = limit(what, few);
-    tenure_code code = try_to_lead(endpoints);
+    tenure_code code = try_to_lead(endpoints, "2s");
     limit(what, before);
     CHECK(code == TENURE_OK || code == TENURE_SYSTEM || code == TENURE_UNAVAILABLE);
-    CHECK(try_to_lead(endpoints) == TENURE_OK);
+    CHECK(try_to_lead(endpoints, "30s") == TENURE_OK);
 }
 
 static void few_descriptors(void) {
@@ -540,13 +550,8 @@ static void few_descriptors(void) {
 /* A connection that breaks while there are no descriptors: the term goes on when there are some in time, and else is
  * followed by another. */
 static void no_descriptors_to_reconnect(const char *ttl, bool in_time) {
-    tenure_campaign_options *options = new_campaign_options();
     rlim_t before;
-    service = opened(ttl);
-    WORKS(tenure_campaign_options_set(options, "rejoin", "true", &err));
-    WORKS(tenure_service_campaign(service, "e", options, NULL, NULL, NULL, &campaign, &err));
-    WORKS(tenure_campaign_wait_leader(campaign, -1, &err));
-    tenure_campaign_options_free(options);
+    lead_for(ttl);
     int64_t token = tenure_campaign_token(campaign);
     before = limit(RLIMIT_NOFILE, (rlim_t)(run % 4 * 3));
     CHECK(break_connections() > 0);
@@ -701,6 +706,7 @@ static void close_amid_callbacks(void) {
     close_service();
     int told = atomic_load(&heard);
     CHECK(atomic_load(&dropped) == 3);
+    atomic_store(&stopped, true);
     join(thread);
     close_all();
     CHECK(atomic_load(&heard) == told);
@@ -793,7 +799,7 @@ static void cancelled_thread(void) {
 }
 
 static void return_from_another(void) {
-    service = opened("2s");
+    service = opened("3s");
     lead(service, "f");
 }
 

@@ -37,7 +37,7 @@ struct leading {
     tenure::service service;
     tenure::campaign campaign;
 
-    explicit leading(const char *ttl) : service(opened(ttl)), campaign(service.campaign("e"))
+    explicit leading(const char *ttl) : service(opened(ttl)), campaign(service.campaign("e", {{"rejoin", "true"}}))
     {
         campaign.wait_leader();
     }

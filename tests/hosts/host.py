@@ -46,7 +46,8 @@ def opened(ttl: str = "2s", **options: Any) -> tenure.Service:
 
 def leading(ttl: str = "2s") -> tuple[tenure.Service, tenure.Campaign]:
     service = opened(ttl)
-    campaign = service.campaign("e")
+    # With rejoin: a machine so busy that a short lease is lost only makes it wait.
+    campaign = service.campaign("e", rejoin=True)
     campaign.wait_for_leadership(60)
     return service, campaign
 
@@ -114,7 +115,10 @@ def at_any_time(end: Callable[[], object]) -> Callable[[], None]:
 
     def churn() -> None:
         while True:
-            with opened() as service, service.campaign(f"e-{threading.get_ident()}", on_status=str) as campaign:
+            with (
+                opened() as service,
+                service.campaign(f"e-{threading.get_ident()}", on_status=str, rejoin=True) as campaign,
+            ):
                 campaign.wait_for_leadership(60)
 
     def run() -> None:
