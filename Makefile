@@ -438,6 +438,46 @@ lint-conformance: $(GO_LIBRARY) $(PYTHON)/ruff
 	MYPYPATH=tests/tools:tests/conformance:bindings/python/src $(PYTHON)/mypy --config-file tests/tools/mypy.ini \
 		tests/conformance/*.py $(DRIVERS)/*.py
 
+## make hosts RUNS=1000 ONLY=pattern: host processes that end in every way there is, so many times each, with the release library
+TEST_PARTS += test-hosts
+HOSTS = $(LIBRARY_FOLDER)/hosts
+RUNS :=
+
+.PHONY: hosts test-hosts lint-hosts
+hosts:
+	$(MAKE) test-hosts LIBRARY_FOLDER=$(RELEASE) RUNS=$(or $(RUNS),1000)
+
+test-hosts: $(HOSTS)/c $(HOSTS)/loader $(HOSTS)/loader.so $(HOSTS)/cpp $(HOSTS)/go $(PYTHON)/ruff $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env PYTHONPATH=$(PYTHON_PACKAGE)/src TENURE_LIBRARY=$(LIBRARY_FOLDER)/libtenure.so \
+		tests/hosts/hosts.py --runs $(or $(RUNS),2) --only '$(ONLY)' --program C=$(HOSTS)/c --program plugin=$(HOSTS)/loader \
+		--program C++=$(HOSTS)/cpp --program Go=$(HOSTS)/go --program 'Python=$(PYTHON)/python -S tests/hosts/host.py'
+
+COMPILE_HOST = @mkdir -p $(@D); $(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -o $@ $<
+LINK_HOST = -L$(LIBRARY_FOLDER) -ltenure -Wl,-rpath,$(LIBRARY_FOLDER)
+
+%/hosts/c: tests/hosts/host.c tests/c/testing.h %/libtenure.so
+	$(COMPILE_HOST) $(LINK_HOST)
+
+%/hosts/loader.so: tests/hosts/host.c tests/c/testing.h %/libtenure.so
+	$(COMPILE_HOST) -fPIC -shared $(LINK_HOST)
+
+%/hosts/loader: tests/hosts/loader.c
+	$(COMPILE_HOST) -ldl
+
+%/hosts/cpp: tests/hosts/host.cpp include/tenure.hpp %/libtenure.so | test-packages
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 $(CPP_WARNINGS) $(CXXFLAGS) -pthread -Iinclude -o $@ $< $(LINK_HOST)
+
+%/hosts/go: $(wildcard tests/hosts/go/*) $(CONFORMANCE_GO_SOURCES) %/go/lib/libtenure.so
+	cd tests/hosts/go && $(GO_ENV) go build -o $@ .
+
+lint: lint-hosts
+lint-hosts: $(GO_LIBRARY) $(PYTHON)/ruff
+	@unformatted=$$(gofmt -l tests/hosts/go); [ -z "$$unformatted" ] || { echo "run: gofmt -w $$unformatted"; exit 1; }
+	cd tests/hosts/go && $(GO_ENV) go vet .
+	MYPYPATH=$(PYTHON_PACKAGE)/src $(PYTHON)/mypy --strict tests/hosts/host.py
+	$(PYTHON)/mypy --strict tests/hosts/hosts.py
+
 ## make clean: removes all that was built
 clean:
 	rm -rf $(TARGET)

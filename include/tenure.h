@@ -27,7 +27,9 @@
  *            Whatever is passed is copied before the call returns. Times are in the unit that the name ends with.
  *
  * Threads    Every function may be called from every thread at any time, and so may a handle be freed while other
- *            threads use it. tenure_campaign_is_leader, _remaining_ms, _token and _state never wait.
+ *            threads use it. tenure_campaign_is_leader, _remaining_ms, _token and _state never wait. A thread that is
+ *            cancelled (pthread_cancel) inside a function ends when that returns. The optimised library needs 64 KiB
+ *            of stack at most.
  *
  * Events     A service delivers its events in one of two ways, chosen by its option `events`. `callback`: functions of
  *            type tenure_event_fn are called on one thread of the service's own, one at a time and in order. `pull`:
@@ -44,7 +46,11 @@
  *            false, freeing does nothing, and the parent isn't disturbed. The child may open services of its own. One
  *            forked inside a callback has only that thread, and must end without returning from the callback.
  *
- * Unloading  The library stays in memory after dlclose.
+ * Loading    The library stays in memory after dlclose, and its thread until the process ends. A service can be closed
+ *            while its program is unloaded by dlclose, but not opened while that is loaded by dlopen: TENURE_SYSTEM.
+ *
+ * Memory     Where the system refuses memory, the process says so on its standard error and aborts; a thread or a
+ *            descriptor that it refuses is an error (TENURE_SYSTEM, TENURE_UNAVAILABLE) or is tried again.
  */
 
 

@@ -6,7 +6,7 @@
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -140,7 +140,9 @@ impl Service {
     /// Starts the one thread that calls handlers.
     fn start_callbacks(&self) -> Result<(), Error> {
         let (mailbox, delivered) = (self.shared.mailbox.clone(), self.shared.delivered.clone());
-        let deliver = move || {
+        let deliver = move |at_work: Sender<()>| {
+            // Who starts it may have stopped waiting.
+            let _ = at_work.send(());
             while let Ok(Some(mut delivery)) = mailbox.take(None) {
                 if let Some(handler) = &mut delivery.handler {
                     // A handler that panics loses its own event, nobody else's.
@@ -151,11 +153,10 @@ impl Service {
             drop(mailbox.take_log_handler());
             delivered.set();
         };
-        let name = "tenure-events".to_owned();
-        let thread = sys::with_signals_blocked(|| std::thread::Builder::new().name(name).spawn(deliver))
+        let thread = sys::start_thread("tenure-events", deliver)
             .map_err(|error| Error::new(Code::System, format!("the callback thread can't start: {error}")))?;
         // Set once, here.
-        let _ = self.shared.callback_thread.set(thread.thread().id());
+        let _ = self.shared.callback_thread.set(thread);
         Ok(())
     }
 

@@ -26,7 +26,14 @@ fn start() -> Result<Handle, Error> {
     let system = |error: std::io::Error| Error::new(Code::System, format!("the library's thread can't start: {error}"));
     let runtime = Builder::new_current_thread().enable_all().build().map_err(system)?;
     let handle = runtime.handle().clone();
-    let run = move || runtime.block_on(std::future::pending::<()>());
-    sys::with_signals_blocked(|| std::thread::Builder::new().name("tenure".into()).spawn(run)).map_err(system)?;
+    sys::start_thread("tenure", move |at_work| {
+        runtime.block_on(async move {
+            // Else who started it has stopped waiting.
+            if at_work.send(()).is_ok() {
+                std::future::pending::<()>().await;
+            }
+        });
+    })
+    .map_err(system)?;
     Ok(handle)
 }

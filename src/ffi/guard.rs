@@ -1,6 +1,7 @@
 //! What stands around every export: outputs emptied, errors handed out, panics caught.
 //!
-//! A body runs between C frames, where a panic would end the process. A caught one answers PANIC and gives up the
+//! A body runs between C frames, where a panic would end the process, and so would the unwinding of a thread that is
+//! cancelled (pthread_cancel) in the midst of it. A caught one answers PANIC and gives up the
 //! leadership that is held through the handle in use, because the state behind it can't be trusted any more.
 
 use std::any::Any;
@@ -9,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::error::{ErrorResult, tenure_code, tenure_error};
 use super::handle::{Handle, Object};
+use super::sys::Uncancelled;
 use crate::error::{Code, Error};
 use crate::process;
 
@@ -41,6 +43,7 @@ pub(super) fn call(
     mut err: Out<'_, *mut tenure_error>,
     body: impl FnOnce() -> Result<(), Error>,
 ) -> tenure_code {
+    let _uncancelled = Uncancelled::begin();
     clear(&mut err);
     answer(caught(handle, body), err)
 }
@@ -53,6 +56,7 @@ pub(super) fn call_out<T: Empty>(
     mut err: Out<'_, *mut tenure_error>,
     body: impl FnOnce() -> Result<T, Error>,
 ) -> tenure_code {
+    let _uncancelled = Uncancelled::begin();
     clear(&mut err);
     let Some(out) = out else {
         // The body owns what the caller gave away, a user_data for instance; here it ends.
@@ -86,6 +90,7 @@ pub(super) fn look<H: Handle, T: Default>(handle: *const H, look: impl FnOnce(&H
 
 /// Runs the body of an export that answers nothing, or one of our callbacks.
 pub(super) fn quiet(handle: usize, body: impl FnOnce()) {
+    let _uncancelled = Uncancelled::begin();
     value(handle, (), body);
 }
 

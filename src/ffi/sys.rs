@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
@@ -59,9 +62,30 @@ fn count_forks() -> u32 {
     }
 }
 
+/// How long a thread may take to begin its work. Only one that can't at all takes longer.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Starts a thread of the library's, and waits until it is at work, which `body` says by sending.
+///
+/// What a thread prepares for its own end takes a lock of the loader. A thread that had yet to do so could not begin
+/// while the program closes a service inside dlclose, which holds that lock, and waits there for the thread.
+///
+/// # Errors
+/// The system's; TimedOut, also inside dlopen, which holds the lock as well. The thread then begins later.
+pub(crate) fn start_thread(name: &str, body: impl FnOnce(Sender<()>) + Send + 'static) -> io::Result<ThreadId> {
+    let (at_work, begun) = channel();
+    let builder = thread::Builder::new().name(name.to_owned());
+    let thread = with_signals_blocked(|| builder.spawn(move || body(at_work)))?;
+    begun.recv_timeout(START_LIMIT).map_err(|_| {
+        let reason = "it doesn't begin; don't open services in a constructor of what is just being loaded by dlopen";
+        io::Error::new(io::ErrorKind::TimedOut, reason)
+    })?;
+    Ok(thread.thread().id())
+}
+
 /// Runs `start` with all signals blocked in this thread, so that a thread started inside inherits the mask: no
 /// SIGPIPE from a socket kills a host that doesn't ignore it, and the host's signals go to the host's threads.
-pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
+fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     struct Restore(libc::sigset_t);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -78,6 +102,33 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
         Restore(before)
     };
     start()
+}
+
+unsafe extern "C" {
+    // Not in the crate libc for Linux; the numbers are those of glibc and musl.
+    safe fn pthread_setcancelstate(state: libc::c_int, before: Option<&mut libc::c_int>) -> libc::c_int;
+}
+
+const PTHREAD_CANCEL_DISABLE: libc::c_int = 1;
+
+/// While it lives, the thread can't be cancelled: that waits until it is back in the program's code.
+pub(crate) struct Uncancelled {
+    before: libc::c_int,
+}
+
+impl Uncancelled {
+    pub(crate) fn begin() -> Self {
+        let mut before = PTHREAD_CANCEL_DISABLE;
+        // Fails for other numbers only.
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, Some(&mut before));
+        Uncancelled { before }
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        pthread_setcancelstate(self.before, None);
+    }
 }
 
 /// A new descriptor from a system call's answer.

@@ -79,7 +79,13 @@ def test_calls_from_callbacks(service: tenure.Service) -> None:
             inner.wait_for_leadership(LONG)
             inner.resign()
             answers.append(inner.state)
-            service.observe("y").close()
+            observer = service.observe("y")
+            for waits in (inner.next_status, lambda: inner.next_status(LONG), lambda: list(observer)):
+                with pytest.raises(tenure.WrongThreadError):
+                    waits()
+            with pytest.raises(tenure.TimeoutError):
+                observer.next_observation(0)
+            observer.close()
             for timeout in (None, 0):
                 with pytest.raises(tenure.WrongThreadError):
                     service.close(timeout)

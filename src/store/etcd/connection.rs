@@ -11,7 +11,7 @@ use tonic::transport::Endpoint as Transport;
 use super::endpoint::Endpoint;
 use super::failure::{Advice, Problem, is_answer, is_io};
 use super::lease::KeepAlives;
-use super::{EtcdConfig, tls};
+use super::{EtcdConfig, names, tls};
 use crate::store::{Failure, Header, StoreError};
 
 /// etcd closes connections that ping more often than its `--grpc-keepalive-min-time` (5 s by default) or that ping
@@ -57,10 +57,21 @@ pub(super) fn transport(config: &EtcdConfig, endpoint: &Endpoint) -> Result<Tran
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(false)
-        .tcp_keepalive(Some(TCP_KEEPALIVE))
-        .tcp_nodelay(true)
         .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
         .map_err(|error| refused(&error))
+}
+
+async fn connect(
+    transport: &Transport,
+    endpoint: &Endpoint,
+) -> Result<tonic::transport::Channel, tonic::transport::Error> {
+    if endpoint.url.starts_with("unix:") {
+        return transport.connect().await;
+    }
+    let mut tcp = names::connector();
+    tcp.set_keepalive(Some(TCP_KEEPALIVE));
+    tcp.set_nodelay(true);
+    transport.connect_with_connector(tcp).await
 }
 
 impl Connection {
@@ -69,7 +80,7 @@ impl Connection {
     pub(super) async fn open(config: &EtcdConfig, endpoint: &Endpoint, generation: u64) -> Result<Self, Problem> {
         let transport =
             transport(config, endpoint).map_err(|error| Problem::new(Failure::Tls, Advice::Leave, error.message))?;
-        let channel = transport.connect().await.map_err(|error| {
+        let channel = connect(&transport, endpoint).await.map_err(|error| {
             let mut problem = Problem::not_connected(&error);
             // Or a server that ended just now: not certain enough to call it a failure of TLS.
             if endpoint.tls && is_io(&error, ErrorKind::ConnectionReset) {

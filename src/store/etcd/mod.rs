@@ -9,6 +9,7 @@ mod convert;
 mod endpoint;
 mod failure;
 mod lease;
+mod names;
 mod tls;
 mod watch;
 

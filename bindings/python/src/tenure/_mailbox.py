@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Callable, Generic, TypeVar
 
 from ._calls import Handle, milliseconds
-from ._codes import ClosedError, ForkedError, TimeoutError, WrongModeError
+from ._codes import ClosedError, ForkedError, TimeoutError, WrongModeError, WrongThreadError
 from ._events import Observation, State, Status
 from ._library import library
 
@@ -33,6 +33,8 @@ class Mailbox(Generic[E]):
 
     def __init__(self, callback: Callable[[E], object] | None) -> None:
         self.callback: Callable[[E], object] | None = callback
+        #: The thread that puts events in; it can't wait for them.
+        self.puller: threading.Thread | None = None
         #: Keeps a campaign or observer alive that may be heard by its callback only.
         self.owner: object = None
         self._pid = os.getpid()
@@ -75,6 +77,8 @@ class Mailbox(Generic[E]):
             if event is not None:
                 return event
             try:
+                if timeout != 0:
+                    self._check_thread()
                 left = -1 if until is None else max(until - monotonic(), 0)
                 if not woken.acquire(timeout=left):
                     raise TimeoutError(f"no event within {timeout} s")
@@ -93,6 +97,7 @@ class Mailbox(Generic[E]):
             if event is not None:
                 return event
             try:
+                self._check_thread()
                 await woken
             finally:
                 self._forget(wake)
@@ -118,6 +123,12 @@ class Mailbox(Generic[E]):
             yield event
             if event.closed:
                 return
+
+    def _check_thread(self) -> None:
+        if threading.current_thread() is self.puller:
+            raise WrongThreadError(
+                "nothing is to be read yet, and inside a callback of this service waiting for it would never end"
+            )
 
     def _take_or_wake(self, wake: Callable[[], object]) -> E | None:
         """The next event; without one, `wake` is called when there may be one."""

@@ -70,6 +70,7 @@ class Puller:
     def add(self, mailbox: Mailbox[Any]) -> int:
         """The user_data that leads events to this mailbox, until its last one."""
         number = next(self._numbers)
+        mailbox.puller = self._thread
         self._mailboxes[number] = mailbox
         return number
 
