@@ -338,6 +338,24 @@ sanitize: test-packages tools
 	$(SANITIZED) cargo test --locked --target $(HOST) --lib --tests --no-fail-fast
 	$(MAKE) test-c-asan test-cpp-asan
 
+# The library's threads under loom, which runs the real code in every order of its threads' steps; see src/sync/.
+# LOOM_MAX_PREEMPTIONS=3 looks deeper than the bound that each model has.
+TEST_PARTS += test-model
+.PHONY: test-model model broken-models
+MODEL = CARGO_TARGET_DIR=$(TARGET)/model tests/tools/model.sh
+
+test-model: | packages
+	$(MODEL) models:: -- --nocapture
+
+## make model PREEMPTIONS=4: the same, deeper; minutes
+PREEMPTIONS := 4
+model: | packages
+	LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) $(MODEL) models:: -- --nocapture
+
+## make broken-models: whether the models find each of some bugs that are put into the threads' code on purpose
+broken-models: packages
+	tests/broken_models.py $(TARGET)/broken-models
+
 packages:
 	@tests/tools/packages.sh build
 

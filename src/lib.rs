@@ -30,6 +30,7 @@ pub mod ffi;
 mod process;
 mod service;
 pub mod store;
+mod sync;
 
 /// The README's Rust example, compiled and run as a test.
 #[cfg(doctest)]

@@ -17,7 +17,7 @@ mod mirror;
 mod observer;
 mod read;
 mod session;
-#[cfg(test)]
+#[cfg(all(test, not(model)))]
 mod tests;
 mod timers;
 mod watch;
