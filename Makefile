@@ -333,15 +333,15 @@ fix: $(PYTHON)/ruff | packages
 	$(PYTHON)/ruff check --fix .
 	$(MAKE) header fmt
 
-## make sanitize: the Rust, C and C++ tests under the address and leak sanitizers
+## make sanitize: the Rust, C, C++ and Python tests under the address and leak sanitizers
 sanitize: test-packages tools
 	$(SANITIZED) cargo test --locked --target $(HOST) --lib --tests --no-fail-fast
-	$(MAKE) test-c-asan test-cpp-asan
+	$(MAKE) test-c-asan test-cpp-asan test-python-asan
 
 # The library's threads under loom, which runs the real code in every order of its threads' steps; see src/sync/.
 # LOOM_MAX_PREEMPTIONS=3 looks deeper than the bound that each model has.
-TEST_PARTS += test-model
-.PHONY: test-model model broken-models
+TEST_PARTS += test-model test-python-asan
+.PHONY: test-model model broken-models test-python-asan test-tsan
 MODEL = CARGO_TARGET_DIR=$(TARGET)/model tests/tools/model.sh
 
 test-model: | packages
@@ -355,6 +355,41 @@ model: | packages
 ## make broken-models: whether the models find each of some bugs that are put into the threads' code on purpose
 broken-models: packages
 	tests/broken_models.py $(TARGET)/broken-models
+
+# Rust's runtime as a library to load first: it comes as an archive for programs, and a library has no part that runs
+# before all others.
+$(TARGET)/sanitize/runtime.so: $(SANITIZER)
+	@mkdir -p $(@D)
+	cp $< $@.a
+	ar d $@.a asan_preinit.cpp.o
+	$(CC) -shared -o $@ -Wl,--whole-archive $@.a -Wl,--no-whole-archive -ldl -lrt -lm -lpthread
+
+# Without the tests that have a compiler make other libraries, or start many programs.
+test-python-asan: TESTS = $(filter-out $(PROCESS_TESTS) %/test_library.py,$(PYTHON_TESTS))
+test-python-asan: sanitized-library $(TARGET)/sanitize/runtime.so $(PYTHON)/ruff $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) TENURE_LIBRARY=$(SANITIZED_LIBRARY)/libtenure.so \
+		$(PYTHON)/python tests/tools/sanitized_python.py $(TARGET)/sanitize/runtime.so $(PYTEST) $(TESTS)
+
+# Under the thread sanitizer std is built as well, else its locks would not be seen. Programs get Rust's runtime. Without
+# tests/c/fork.c and signals.c: it doesn't follow forks of processes with threads. The engine's pure part has no threads.
+TSAN = CARGO_TARGET_DIR=$(TARGET)/tsan RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS=halt_on_error=1
+TSAN_BUILD = --locked -Zbuild-std --target $(HOST)
+TSAN_LIBRARY = $(TARGET)/tsan/$(HOST)/debug
+TSAN_RUNTIME = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.tsan.a)
+TSAN_PROGRAMS := $(addprefix $(TARGET)/tsan/c/,abi elections events lifecycle)
+
+## make test-tsan: the library's threads under the thread sanitizer; the first time takes minutes
+test-tsan: test-packages tools
+	[ -d "$$(rustc --print sysroot)/lib/rustlib/src" ] || rustup component add rust-src
+	$(TSAN) cargo rustc $(TSAN_BUILD) --lib --crate-type cdylib
+	ln -sf libtenure.so $(TSAN_LIBRARY)/libtenure.so.0
+	$(MAKE) TARGET=$(TARGET)/tsan TOOLS=$(TOOLS) LIBRARY_FOLDER=$(TSAN_LIBRARY) CFLAGS='$(CFLAGS) -fsanitize=thread' \
+		RUNTIME='-Wl,--whole-archive $(TSAN_RUNTIME) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm' \
+		$(TARGET)/tsan/c/planted $(TSAN_PROGRAMS)
+	tests/tools/race_checker.sh $(TARGET)/tsan/c/planted $(TSAN_LIBRARY)/libtenure.so
+	TENURE_TEST_SLOWNESS=5 TSAN_OPTIONS=halt_on_error=1 tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(TSAN_PROGRAMS)
+	$(TSAN) cargo test $(TSAN_BUILD) --lib --no-fail-fast -- --skip election::
+	$(TSAN) cargo test $(TSAN_BUILD) --test elections --no-fail-fast
 
 packages:
 	@tests/tools/packages.sh build
