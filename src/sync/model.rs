@@ -209,7 +209,7 @@ pub(crate) mod replies {
 pub(crate) mod commands {
     use std::sync::Arc;
 
-    pub(crate) use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, error, unbounded_channel};
+    pub(crate) use tokio::sync::mpsc::error;
 
     use super::{Pipe, PoisonError};
 
