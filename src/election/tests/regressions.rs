@@ -140,3 +140,29 @@ fn who_stopped_waiting_for_a_resignation_gets_no_reply() {
         world.expect_done(callers[1]);
     }
 }
+
+/// Found by fuzzing.
+#[test]
+fn a_key_of_our_name_that_is_found_on_the_way_out_is_no_second_loss_and_no_reason_to_stand_again() {
+    for resigns in [false, true] {
+        let mut world = World::new();
+        let a = world.service();
+        let leader = world.elect(a, "other");
+        let key = world.key_of(leader).unwrap();
+        let name = format!("{:x}", key.lease);
+        world.etcd.put([world.prefix("e"), name.into_bytes()].concat(), b"theirs", 0);
+        world.once(What::Join, Fate::Slow(2 * SECOND));
+        let limit = (!resigns).then_some(std::time::Duration::from_secs(1));
+        let candidate = world.stand(a, Candidacy { rejoin: true, wait_limit: limit, ..candidacy("e") });
+        world.expect_event(candidate, State::Follower);
+        if resigns {
+            let caller = world.resign(candidate);
+            world.expect_event(candidate, State::Follower);
+            world.expect_done(caller);
+        } else {
+            world.expect_loss(candidate, Code::WaitLimit);
+        }
+        world.expect_event(candidate, State::Closed);
+        assert_eq!(world.queue_length("e"), 1, "theirs stays");
+    }
+}
