@@ -13,7 +13,7 @@ MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(T
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
 PYTHON_PACKAGE := bindings/python
-PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/install/*.py tests/tools/*.py \
+PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/install/*.py tests/tools/*.py tests/fuzz/*.py \
 	$(PYTHON_PACKAGE)/*.py $(PYTHON_PACKAGE)/src/tenure/*.py $(PYTHON_PACKAGE)/tests/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod examples/go/go.mod))
 
@@ -314,6 +314,7 @@ bench-go: $(RELEASE)/go/lib/libtenure.so
 ## make lint: formatting and lints, changing nothing
 lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 	cargo fmt --check || { echo "run: make fmt"; exit 1; }
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml || { echo "run: make fmt"; exit 1; }
 	cargo clippy --locked --all-targets -- -D warnings || { echo "some are repaired by: make fix"; exit 1; }
 	@unformatted=$$(gofmt -l $(GO_MODULES) </dev/null); [ -z "$$unformatted" ] || { echo "$$unformatted: run make fmt"; exit 1; }
 	for module in $(GO_MODULES); do (cd $$module && $(GO_ENV) go vet ./...) || exit 1; done
@@ -324,6 +325,7 @@ lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff
 	cargo fmt
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml
 	$(if $(GO_MODULES),gofmt -w $(GO_MODULES))
 	$(PYTHON)/ruff format .
 
@@ -340,8 +342,8 @@ sanitize: test-packages tools
 
 # The library's threads under loom, which runs the real code in every order of its threads' steps; see src/sync/.
 # LOOM_MAX_PREEMPTIONS=3 looks deeper than the bound that each model has.
-TEST_PARTS += test-model test-python-asan
-.PHONY: test-model model broken-models test-python-asan test-tsan
+TEST_PARTS += test-model test-python-asan test-fuzz
+.PHONY: test-model model broken-models test-python-asan fuzz-programs test-fuzz fuzz test-tsan
 MODEL = CARGO_TARGET_DIR=$(TARGET)/model tests/tools/model.sh
 
 test-model: | packages
@@ -369,6 +371,24 @@ test-python-asan: TESTS = $(filter-out $(PROCESS_TESTS) %/test_library.py,$(PYTH
 test-python-asan: sanitized-library $(TARGET)/sanitize/runtime.so $(PYTHON)/ruff $(MAIN_ETCD)
 	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) TENURE_LIBRARY=$(SANITIZED_LIBRARY)/libtenure.so \
 		$(PYTHON)/python tests/tools/sanitized_python.py $(TARGET)/sanitize/runtime.so $(PYTEST) $(TESTS)
+
+# libFuzzer wants the coverage of all code; like the sanitizers' options, that of rustc is not stable.
+FUZZ_FLAGS := -Zsanitizer=address --cfg fuzzing -Cforce-frame-pointers=yes -Cpasses=sancov-module \
+	-Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_TARGETS := abi answers options
+FUZZ = tests/fuzz/run.py --programs $(TARGET)/fuzz/$(HOST)/debug --folder $(TARGET)/fuzz/found
+
+fuzz-programs: | test-packages
+	cd tests/fuzz && CARGO_TARGET_DIR=$(TARGET)/fuzz RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --locked --target $(HOST)
+
+test-fuzz: fuzz-programs
+	$(FUZZ) --seconds 10 $(FUZZ_TARGETS)
+
+## make fuzz MINUTES=60: fuzzes each of FUZZ_TARGETS that long; what it finds is in target/fuzz/found
+MINUTES := 60
+fuzz: fuzz-programs
+	$(FUZZ) --seconds $$(($(MINUTES) * 60)) --keep $(FUZZ_TARGETS)
 
 # Under the thread sanitizer std is built as well, else its locks would not be seen. Programs get Rust's runtime. Without
 # tests/c/fork.c and signals.c: it doesn't follow forks of processes with threads. The engine's pure part has no threads.

@@ -27,6 +27,9 @@ pub mod error;
 pub mod events;
 #[doc(hidden)]
 pub mod ffi;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod process;
 mod service;
 pub mod store;

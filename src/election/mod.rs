@@ -11,6 +11,8 @@
 mod backoff;
 mod batch;
 mod campaign;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod keys;
 mod lease;
 mod mirror;

@@ -298,6 +298,12 @@ impl Registry {
         campaigns.collect()
     }
 
+    /// How many are alive.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn len(&self) -> usize {
+        self.objects().count()
+    }
+
     fn objects(&self) -> impl Iterator<Item = (usize, Object)> {
         let slots = self.chunks.iter().filter_map(OnceBox::get).flatten();
         slots.filter_map(|slot| {
