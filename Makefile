@@ -342,7 +342,7 @@ sanitize: test-packages tools
 
 # The library's threads under loom, which runs the real code in every order of its threads' steps; see src/sync/.
 # LOOM_MAX_PREEMPTIONS=3 looks deeper than the bound that each model has.
-TEST_PARTS += test-model test-python-asan test-fuzz
+TEST_PARTS += test-model test-python-asan
 .PHONY: test-model model broken-models test-python-asan fuzz-programs test-fuzz fuzz test-tsan
 MODEL = CARGO_TARGET_DIR=$(TARGET)/model tests/tools/model.sh
 
