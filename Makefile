@@ -13,7 +13,7 @@ MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(T
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
 PYTHON_PACKAGE := bindings/python
-PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/install/*.py tests/tools/*.py \
+PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/install/*.py tests/tools/*.py tests/fuzz/*.py \
 	$(PYTHON_PACKAGE)/*.py $(PYTHON_PACKAGE)/src/tenure/*.py $(PYTHON_PACKAGE)/tests/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod examples/go/go.mod benches/go/go.mod))
 
@@ -343,6 +343,7 @@ $(BENCHES)/events: $(RELEASE)/go/lib/libtenure.so $(wildcard benches/go/events/*
 ## make lint: formatting and lints, changing nothing
 lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 	cargo fmt --check || { echo "run: make fmt"; exit 1; }
+	cargo fmt --check --manifest-path tests/fuzz/Cargo.toml || { echo "run: make fmt"; exit 1; }
 	cargo clippy --locked --all-targets -- -D warnings || { echo "some are repaired by: make fix"; exit 1; }
 	@unformatted=$$(gofmt -l $(GO_MODULES) </dev/null); [ -z "$$unformatted" ] || { echo "$$unformatted: run make fmt"; exit 1; }
 	for module in $(GO_MODULES); do (cd $$module && $(GO_ENV) go vet ./...) || exit 1; done
@@ -353,6 +354,7 @@ lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff
 	cargo fmt
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml
 	$(if $(GO_MODULES),gofmt -w $(GO_MODULES))
 	$(PYTHON)/ruff format .
 
@@ -362,10 +364,81 @@ fix: $(PYTHON)/ruff | packages
 	$(PYTHON)/ruff check --fix .
 	$(MAKE) header fmt
 
-## make sanitize: the Rust, C and C++ tests under the address and leak sanitizers
+## make sanitize: the Rust, C, C++ and Python tests under the address and leak sanitizers
 sanitize: test-packages tools
 	$(SANITIZED) cargo test --locked --target $(HOST) --lib --tests --no-fail-fast
-	$(MAKE) test-c-asan test-cpp-asan
+	$(MAKE) test-c-asan test-cpp-asan test-python-asan
+
+# The library's threads under loom, which runs the real code in every order of its threads' steps; see src/sync/.
+# LOOM_MAX_PREEMPTIONS=3 looks deeper than the bound that each model has.
+TEST_PARTS += test-model test-python-asan
+.PHONY: test-model model broken-models test-python-asan fuzz-programs test-fuzz fuzz test-tsan
+MODEL = CARGO_TARGET_DIR=$(TARGET)/model tests/tools/model.sh
+
+test-model: | packages
+	$(MODEL) models:: -- --nocapture
+
+## make model PREEMPTIONS=4: the same, deeper; minutes
+PREEMPTIONS := 4
+model: | packages
+	LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) $(MODEL) models:: -- --nocapture
+
+## make broken-models: whether the models find each of some bugs that are put into the threads' code on purpose
+broken-models: packages
+	tests/broken_models.py $(TARGET)/broken-models
+
+# Rust's runtime as a library to load first: it comes as an archive for programs, and a library has no part that runs
+# before all others.
+$(TARGET)/sanitize/runtime.so: $(SANITIZER)
+	@mkdir -p $(@D)
+	cp $< $@.a
+	ar d $@.a asan_preinit.cpp.o
+	$(CC) -shared -o $@ -Wl,--whole-archive $@.a -Wl,--no-whole-archive -ldl -lrt -lm -lpthread
+
+# Without the tests that have a compiler make other libraries, or start many programs.
+test-python-asan: TESTS = $(filter-out $(PROCESS_TESTS) %/test_library.py,$(PYTHON_TESTS))
+test-python-asan: sanitized-library $(TARGET)/sanitize/runtime.so $(PYTHON)/ruff $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) env ETCD=$(MAIN_ETCD) ETCDCTL=$(MAIN_ETCDCTL) TENURE_LIBRARY=$(SANITIZED_LIBRARY)/libtenure.so \
+		$(PYTHON)/python tests/tools/sanitized_python.py $(TARGET)/sanitize/runtime.so $(PYTEST) $(TESTS)
+
+# libFuzzer wants the coverage of all code; like the sanitizers' options, that of rustc is not stable.
+FUZZ_FLAGS := -Zsanitizer=address --cfg fuzzing -Cforce-frame-pointers=yes -Cpasses=sancov-module \
+	-Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_TARGETS := abi answers options
+FUZZ = tests/fuzz/run.py --programs $(TARGET)/fuzz/$(HOST)/debug --folder $(TARGET)/fuzz/found
+
+fuzz-programs: | test-packages
+	cd tests/fuzz && CARGO_TARGET_DIR=$(TARGET)/fuzz RUSTC_BOOTSTRAP=1 RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --locked --target $(HOST)
+
+test-fuzz: fuzz-programs
+	$(FUZZ) --seconds 10 $(FUZZ_TARGETS)
+
+## make fuzz MINUTES=60: fuzzes each of FUZZ_TARGETS that long; what it finds is in target/fuzz/found
+MINUTES := 60
+fuzz: fuzz-programs
+	$(FUZZ) --seconds $$(($(MINUTES) * 60)) --keep $(FUZZ_TARGETS)
+
+# Under the thread sanitizer std is built as well, else its locks would not be seen. Programs get Rust's runtime. Without
+# tests/c/fork.c and signals.c: it doesn't follow forks of processes with threads. The engine's pure part has no threads.
+TSAN = CARGO_TARGET_DIR=$(TARGET)/tsan RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS=halt_on_error=1
+TSAN_BUILD = --locked -Zbuild-std --target $(HOST)
+TSAN_LIBRARY = $(TARGET)/tsan/$(HOST)/debug
+TSAN_RUNTIME = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.tsan.a)
+TSAN_PROGRAMS := $(addprefix $(TARGET)/tsan/c/,abi elections events lifecycle)
+
+## make test-tsan: the library's threads under the thread sanitizer; the first time takes minutes
+test-tsan: test-packages tools
+	[ -d "$$(rustc --print sysroot)/lib/rustlib/src" ] || rustup component add rust-src
+	$(TSAN) cargo rustc $(TSAN_BUILD) --lib --crate-type cdylib
+	ln -sf libtenure.so $(TSAN_LIBRARY)/libtenure.so.0
+	$(MAKE) TARGET=$(TARGET)/tsan TOOLS=$(TOOLS) LIBRARY_FOLDER=$(TSAN_LIBRARY) CFLAGS='$(CFLAGS) -fsanitize=thread' \
+		RUNTIME='-Wl,--whole-archive $(TSAN_RUNTIME) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm' \
+		$(TARGET)/tsan/c/planted $(TSAN_PROGRAMS)
+	tests/tools/race_checker.sh $(TARGET)/tsan/c/planted $(TSAN_LIBRARY)/libtenure.so
+	TENURE_TEST_SLOWNESS=5 TSAN_OPTIONS=halt_on_error=1 tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(TSAN_PROGRAMS)
+	$(TSAN) cargo test $(TSAN_BUILD) --lib --no-fail-fast -- --skip election::
+	$(TSAN) cargo test $(TSAN_BUILD) --test elections --no-fail-fast
 
 packages:
 	@tests/tools/packages.sh build

@@ -16,7 +16,7 @@ pub(crate) enum Clock {
     /// CLOCK_BOOTTIME: it goes on in a suspended machine, as the server's does.
     Boottime,
     /// The runtime's clock, counted from this instant; for simulation on paused time.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests pause time"))]
+    #[cfg_attr(any(not(test), model), expect(dead_code, reason = "only tests pause time"))]
     Runtime(tokio::time::Instant),
 }
 

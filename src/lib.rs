@@ -27,6 +27,9 @@ pub mod error;
 pub mod events;
 #[doc(hidden)]
 pub mod ffi;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod process;
 #[cfg(test)]
 mod seeds;
@@ -34,6 +37,7 @@ mod service;
 #[cfg(test)]
 mod simulation;
 pub mod store;
+mod sync;
 
 /// The README's Rust example, compiled and run as a test.
 #[cfg(doctest)]

@@ -28,7 +28,7 @@ pub(crate) struct Level {
 }
 
 impl Level {
-    const fn new(depth: u32) -> Self {
+    fn new(depth: u32) -> Self {
         Level {
             handles: Handles::new(depth),
             results: Results::new(),
@@ -39,7 +39,7 @@ impl Level {
     }
 }
 
-static ROOT: Level = Level::new(0);
+static ROOT: OnceBox<Level> = OnceBox::new();
 
 /// This process's level.
 #[inline]
@@ -48,8 +48,8 @@ pub(crate) fn level() -> &'static Level {
 }
 
 #[inline]
-fn at_depth(root: &Level, depth: u32) -> &Level {
-    let mut level = root;
+fn at_depth(root: &OnceBox<Level>, depth: u32) -> &Level {
+    let mut level = root.get_or_init(|| Box::new(Level::new(0)));
     for below in 1..=depth {
         level = level.next.get_or_init(|| Box::new(Level::new(below)));
     }
@@ -62,11 +62,10 @@ mod tests {
 
     #[test]
     fn each_depth_has_a_level_of_its_own() {
-        let root = Level::new(0);
-        let child = at_depth(&root, 1);
-        let grandchild = at_depth(&root, 2);
-        assert!(!std::ptr::eq(&root, child) && !std::ptr::eq(child, grandchild));
-        assert!(std::ptr::eq(child, at_depth(&root, 1)));
-        assert!(std::ptr::eq(grandchild, at_depth(&root, 2)));
+        let levels = OnceBox::new();
+        let [root, child, grandchild] = [0, 1, 2].map(|depth| at_depth(&levels, depth));
+        assert!(!std::ptr::eq(root, child) && !std::ptr::eq(child, grandchild));
+        assert!(std::ptr::eq(child, at_depth(&levels, 1)));
+        assert!(std::ptr::eq(grandchild, at_depth(&levels, 2)));
     }
 }

@@ -5,19 +5,17 @@
 
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
-
 use crate::clock::Clock;
 use crate::config::{self, CampaignOptions, ServiceOptions};
-use crate::election::{Candidacy, Input, ReadKind, Reply, ReplyId, Settings};
-use crate::engine::{Command, Engine, Flag, MAX_COMMANDS, Mailbox, Term, Timer, seed};
+use crate::election::{Candidacy, Input, ReadKind, Reply, Settings};
+use crate::engine::commands::{self, Command, Commands, Waiting, closed};
+use crate::engine::{Engine, Flag, Mailbox, Term, Timer, seed};
 use crate::error::{Code, Error};
 use crate::events::{Candidate, Event, State, SubscriptionId};
 use crate::ffi::sys;
@@ -31,9 +29,6 @@ const DEFAULT_ELECTION: &str = "default";
 
 /// A read's answer that is due comes at once; this is for the way from thread to thread.
 const REPLY_GRACE: Duration = Duration::from_millis(250);
-
-/// Between two looks for room among the commands.
-const ROOM_PAUSE: Duration = Duration::from_micros(100);
 
 /// Takes a campaign's or an observer's events, one at a time and in order, on the service's callback thread. It is
 /// dropped exactly once, after its last event. With [`Delivery::Pull`](config::Delivery::Pull) it is never called,
@@ -50,9 +45,8 @@ struct Shared {
     options: ServiceOptions,
     clock: Clock,
     depth: u32,
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
     mailbox: Arc<Mailbox>,
-    last_id: AtomicU64,
     closing: AtomicBool,
     /// Nothing is left at the store.
     finished: Arc<Flag>,
@@ -98,7 +92,7 @@ impl Service {
     ) -> Result<Service, Error> {
         let pulled = options.delivery() == config::Delivery::Pull;
         let mailbox = Arc::new(Mailbox::new(pulled)?);
-        let (commands, received) = mpsc::channel(MAX_COMMANDS);
+        let (commands, received) = commands::channel();
         let finished = Arc::new(Flag::default());
         let timer = {
             let _entered = runtime.enter();
@@ -121,7 +115,6 @@ impl Service {
             depth: sys::fork_depth(),
             commands,
             mailbox,
-            last_id: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             finished,
             delivered: Arc::new(Flag::default()),
@@ -201,17 +194,18 @@ impl Service {
             step_down_margin: options.step_down_margin,
             wait_limit: options.wait_limit,
         };
-        let id = shared.next_id();
+        let id = shared.commands.next_id();
         let term = Arc::new(Term::new(shared.clock));
         shared.mailbox.add(id, election.clone(), handler, Some(term.clone()))?;
         shared.keep(&term);
         let begun = shared
+            .commands
             .send(Command::Term(id, Some(term.clone())))
-            .and_then(|()| shared.ask(|reply| Input::Campaign { id, candidacy, reply }))
+            .and_then(|()| shared.commands.ask(|reply| Input::Campaign { id, candidacy, reply }))
             .and_then(|answer| answer.wait(None));
         if let Err(error) = begun {
             // Where the task has gone, so has what it knew of this one.
-            let _ = shared.send(Command::Term(id, None));
+            let _ = shared.commands.send(Command::Term(id, None));
             if shared.mailbox.remove(id) {
                 return Err(error);
             }
@@ -227,9 +221,9 @@ impl Service {
         let shared = &self.shared;
         shared.check_open()?;
         let election = election_name(election)?;
-        let id = shared.next_id();
+        let id = shared.commands.next_id();
         shared.mailbox.add(id, election.clone(), handler, None)?;
-        let begun = shared.send(Command::Input(Input::Observe { id, election }));
+        let begun = shared.commands.send(Command::Input(Input::Observe { id, election }));
         if let Err(error) = begun
             && shared.mailbox.remove(id)
         {
@@ -266,7 +260,7 @@ impl Service {
     fn read(&self, kind: ReadKind, election: &str, timeout: Duration) -> Result<Reply, Error> {
         self.shared.check_open()?;
         let election = election_name(election)?;
-        let answer = self.shared.ask(|reply| Input::Read { kind, election, timeout, reply })?;
+        let answer = self.shared.commands.ask(|reply| Input::Read { kind, election, timeout, reply })?;
         answer.wait(Some(timeout.saturating_add(REPLY_GRACE)))
     }
 
@@ -410,7 +404,7 @@ impl Campaign {
             return Err(Error::new(Code::NotLeader, "proclaim: this campaign does not lead"));
         }
         let id = self.id;
-        let answer = self.shared.ask(|reply| Input::Proclaim { id, value, reply })?;
+        let answer = self.shared.commands.ask(|reply| Input::Proclaim { id, value, reply })?;
         self.wait(answer, timeout)
     }
 
@@ -426,7 +420,7 @@ impl Campaign {
         let id = self.id;
         let clock = Clock::Boottime;
         let begun = clock.now();
-        let asked = self.shared.ask(|reply| Input::Resign { id, reply: Some(reply) });
+        let asked = self.shared.commands.ask(|reply| Input::Resign { id, reply: Some(reply) });
         match asked.and_then(|answer| self.wait(answer, timeout)) {
             // The service is closed, before or while we waited: its end is this campaign's.
             Err(error) if error.code() == Code::Closed => {
@@ -446,7 +440,7 @@ impl Campaign {
         answer.wait(Some(timeout)).map(drop).map_err(|error| {
             if error.code() == Code::Timeout {
                 // Where the task has gone, so has what it knew of this.
-                let _ = self.shared.send(Command::Forget(self.id, reply));
+                let _ = self.shared.commands.send(Command::Forget(self.id, reply));
             }
             pending(error)
         })
@@ -472,7 +466,7 @@ impl Campaign {
         self.term.bar();
         self.term.wake();
         // A closed service has withdrawn it already.
-        let _ = self.shared.send(Command::Input(Input::Resign { id: self.id, reply: None }));
+        let _ = self.shared.commands.send(Command::Input(Input::Resign { id: self.id, reply: None }));
     }
 }
 
@@ -498,7 +492,7 @@ impl Observer {
     pub fn close(&self) {
         if self.shared.check_process().is_ok() {
             // A closed service has ended it already.
-            let _ = self.shared.send(Command::Input(Input::Unobserve { id: self.id }));
+            let _ = self.shared.commands.send(Command::Input(Input::Unobserve { id: self.id }));
         }
     }
 }
@@ -510,10 +504,6 @@ impl Drop for Observer {
 }
 
 impl Shared {
-    fn next_id(&self) -> u64 {
-        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
     fn check_process(&self) -> Result<(), Error> {
         if self.depth == sys::fork_depth() {
             return Ok(());
@@ -558,56 +548,8 @@ impl Shared {
             term.wake();
         }
         // Where the task has gone, it has closed everything.
-        let _ = self.send(Command::Input(Input::Close));
+        let _ = self.commands.send(Command::Input(Input::Close));
     }
-
-    /// Where the task has not kept up with a flood of calls, the flood waits: else it would fill the memory.
-    fn send(&self, mut command: Command) -> Result<(), Error> {
-        loop {
-            match self.commands.try_send(command) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Closed(_)) => return Err(closed()),
-                Err(TrySendError::Full(refused)) => command = refused,
-            }
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "the program's thread; the channel's own wait panics in a runtime's"
-            )]
-            std::thread::sleep(ROOM_PAUSE);
-        }
-    }
-
-    fn ask(&self, input: impl FnOnce(ReplyId) -> Input) -> Result<Waiting, Error> {
-        let (sender, receiver) = channel();
-        let reply = self.next_id();
-        self.send(Command::Ask(reply, sender, input(reply)))?;
-        Ok(Waiting { reply, receiver })
-    }
-}
-
-/// A reply to come.
-struct Waiting {
-    reply: ReplyId,
-    receiver: Receiver<Result<Reply, Error>>,
-}
-
-impl Waiting {
-    /// Without a timeout the reply comes at once.
-    fn wait(self, timeout: Option<Duration>) -> Result<Reply, Error> {
-        let received = match timeout {
-            Some(timeout) => self.receiver.recv_timeout(timeout),
-            None => self.receiver.recv().map_err(RecvTimeoutError::from),
-        };
-        match received {
-            Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => Err(Code::Timeout.into()),
-            Err(RecvTimeoutError::Disconnected) => Err(closed()),
-        }
-    }
-}
-
-fn closed() -> Error {
-    Error::new(Code::Closed, "the service is closed")
 }
 
 /// Not confirmed in time is not failed.

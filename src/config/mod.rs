@@ -429,7 +429,7 @@ pub fn check_value(value: &[u8]) -> Result<Arc<[u8]>, Error> {
 fn set<T>(table: &[OptionRow<T>], options: &mut T, name: &str, value: &str) -> Result<(), Error> {
     let Some(row) = table.iter().find(|row| row.name == name) else {
         let known: Vec<_> = table.iter().map(|row| row.name).collect();
-        let message = format!("option `{name}`: unknown; the options are {}", known.join(", "));
+        let message = format!("option `{}`: unknown; the options are {}", parse::shown(name), known.join(", "));
         return Err(Error::new(Code::UnknownOption, message));
     };
     (row.set)(options, value).map_err(|reason| Error::new(Code::InvalidValue, format!("option `{name}`: {reason}")))

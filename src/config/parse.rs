@@ -174,7 +174,7 @@ fn endpoint_of(endpoint: &str) -> Result<String, String> {
 }
 
 /// A user's text inside a message: short, and on one line.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
     if text.chars().nth(64).is_some() {
         shown.push('…');

@@ -125,6 +125,15 @@ fn an_unknown_option_is_not_an_invalid_value() {
 }
 
 #[test]
+fn an_unknown_name_is_shortened_and_kept_on_one_line() {
+    let name = format!("a\nb\r{}", "c".repeat(10_000));
+    for error in [ServiceOptions::new().set(&name, "").unwrap_err(), CampaignOptions::new().set(&name, "").unwrap_err()]
+    {
+        assert!(!error.message().contains(['\n', '\r']) && error.message().len() < 1000, "{error}");
+    }
+}
+
+#[test]
 fn endpoints_are_checked_one_by_one() {
     let mut options = ServiceOptions::new();
     for good in [

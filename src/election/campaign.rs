@@ -278,6 +278,7 @@ impl Core {
                 campaign.proclaims.push_back((value, None));
             }
         } else if campaign.leaving.is_some() {
+            // It has told its loss, or was resigned, and will close.
             return self.remove_key(id);
         } else {
             // Ours alone is the lease; a key of its name on another one was put there by somebody.

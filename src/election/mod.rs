@@ -11,13 +11,15 @@
 mod backoff;
 mod batch;
 mod campaign;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod keys;
 mod lease;
 mod mirror;
 mod observer;
 mod read;
 mod session;
-#[cfg(test)]
+#[cfg(all(test, not(model)))]
 mod tests;
 mod timers;
 mod watch;

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::commands::{Command, Received};
 use super::mailbox::Mailbox;
 use super::term::Term;
 use super::timer::Timer;
@@ -19,25 +19,11 @@ use crate::error::Error;
 use crate::events::{Level, LogRecord, State, SubscriptionId};
 use crate::ffi::sys;
 use crate::store::{Store, StoreError, WatchMessage, WatchRequest};
+use crate::sync::replies::Sender;
 
 /// The wall clock going forward by more than this against CLOCK_BOOTTIME is a jump: a clock being set, or a
 /// hypervisor that stopped both and corrected one.
 const JUMP: Nanos = SECOND;
-
-/// Commands that may wait for the task; who has more waits for room.
-pub(crate) const MAX_COMMANDS: usize = 8192;
-
-/// What a program's thread asks of the task.
-pub(crate) enum Command {
-    /// Something for the engine.
-    Input(Input),
-    /// The same, with the channel that its reply goes to.
-    Ask(ReplyId, Sender<Result<Reply, Error>>, Input),
-    /// Who asked this of a campaign does not wait any more.
-    Forget(SubscriptionId, ReplyId),
-    /// A campaign that will begin with the next command; `None`: it didn't.
-    Term(SubscriptionId, Option<Arc<Term>>),
-}
 
 /// What a task of the store came to.
 enum Done {
@@ -53,14 +39,14 @@ struct Stream {
 }
 
 /// See the module.
-pub(super) struct Driver<S> {
+pub(super) struct Driver<'a, S> {
     pub(super) store: Arc<S>,
     pub(super) core: Core,
     pub(super) clock: Clock,
     pub(super) timer: Timer,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) log_level: Level,
-    pub(super) commands: Receiver<Command>,
+    pub(super) commands: &'a mut Received,
     /// The longest time to live, in s, that the store has given.
     pub(super) longest_ttl_s: Arc<AtomicI64>,
     terms: HashMap<SubscriptionId, Arc<Term>>,
@@ -72,14 +58,14 @@ pub(super) struct Driver<S> {
     wall_offset: Nanos,
 }
 
-impl<S: Store> Driver<S> {
+impl<'a, S: Store> Driver<'a, S> {
     pub(super) fn new(
         store: S,
         core: Core,
         clock: Clock,
         mailbox: Arc<Mailbox>,
         log_level: Level,
-        commands: Receiver<Command>,
+        commands: &'a mut Received,
         timer: Timer,
     ) -> Self {
         Driver {

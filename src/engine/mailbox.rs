@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::term::Term;
@@ -18,6 +18,7 @@ use crate::error::{Code, Error};
 use crate::events::{Event, LogRecord, Observation, State, Status, SubscriptionId};
 use crate::ffi::sys;
 use crate::service::Handler;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Unread events kept for one campaign: a loss to be heard, and the last ones.
 const KEPT: usize = 4;

@@ -1,11 +1,14 @@
 //! What drives the election engine: the library's thread, one task for each service, the events' way out, and what
 //! programs read without asking the task.
 
+pub(crate) mod commands;
 mod driver;
 mod mailbox;
 #[cfg(test)]
 mod mailbox_tests;
-#[cfg(test)]
+#[cfg(all(test, model))]
+mod models;
+#[cfg(all(test, not(model)))]
 mod paused_tests;
 mod runtime;
 mod term;
@@ -16,12 +19,9 @@ mod timer;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc::Receiver;
-
-pub(crate) use driver::{Command, MAX_COMMANDS};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use runtime::Runtime;
 pub(crate) use term::Term;
@@ -32,6 +32,8 @@ use crate::election::{Core, Settings, lease_over_after, time_to_live};
 use crate::error::{Code, Error};
 use crate::events::{Level, Observation, State, Status};
 use crate::store::Store;
+use crate::sync::{Condvar, Mutex, MutexGuard};
+use commands::Received;
 use driver::Driver;
 
 /// Something that comes true once and can be waited for.
@@ -68,7 +70,7 @@ pub(crate) struct Engine {
     pub(crate) seed: u64,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) log_level: Level,
-    pub(crate) commands: Receiver<Command>,
+    pub(crate) commands: Received,
     pub(crate) timer: Timer,
     /// Set when nothing of the service is left at the store.
     pub(crate) finished: Arc<Flag>,
@@ -76,16 +78,17 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Runs until the service is closed. A defect ends every campaign, and is reported.
-    pub(crate) async fn run<S: Store>(self, store: S) {
+    pub(crate) async fn run<S: Store>(mut self, store: S) {
         let ttl = nanos(self.settings.ttl);
         let core = Core::new(self.settings, self.seed, self.clock.now());
         let driver =
-            Driver::new(store, core, self.clock, self.mailbox.clone(), self.log_level, self.commands, self.timer);
+            Driver::new(store, core, self.clock, self.mailbox.clone(), self.log_level, &mut self.commands, self.timer);
         let longest_ttl_s = driver.longest_ttl_s.clone();
         let failure = match catch(driver.run()).await {
             Some(result) => result.err(),
             None => Some(Error::new(Code::Panic, "a defect in the library ended the service; please report it")),
         };
+        self.commands.end().await;
         if let Some(error) = failure {
             give_up(&self.mailbox, self.clock.now(), &error);
             // Nobody is left to end the lease, so keys may be there until its time to live is over.

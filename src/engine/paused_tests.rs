@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Command, Engine, Flag, Mailbox, Term, Timer};
+use super::commands::{self, Command, Commands};
+use super::{Engine, Flag, Mailbox, Term, Timer};
 use crate::clock::{Clock, MS, SECOND};
 use crate::config::Namespace;
 use crate::election::{Candidacy, Input, Reply, Settings};
@@ -22,7 +23,7 @@ use crate::store::{
 const TTL: Duration = Duration::from_secs(5);
 
 struct Process {
-    commands: mpsc::Sender<Command>,
+    commands: Commands,
     mailbox: Arc<Mailbox>,
     term: Arc<Term>,
     finished: Arc<Flag>,
@@ -48,7 +49,7 @@ impl World {
     }
 
     fn stand_at(&mut self, store: impl Store) -> Process {
-        let (commands, received) = mpsc::channel(8);
+        let (commands, received) = commands::channel();
         let mailbox = Arc::new(Mailbox::new(true).unwrap());
         let finished = Arc::new(Flag::default());
         let engine = Engine {
@@ -78,8 +79,8 @@ impl World {
         };
         let (sender, _) = channel();
         let begin = Input::Campaign { id: 1, candidacy, reply: 1 };
-        assert!(commands.try_send(Command::Term(1, Some(term.clone()))).is_ok());
-        assert!(commands.try_send(Command::Ask(1, sender, begin)).is_ok());
+        assert!(commands.send(Command::Term(1, Some(term.clone()))).is_ok());
+        assert!(commands.send(Command::Ask(1, sender, begin)).is_ok());
         Process { commands, mailbox, term, finished, task }
     }
 
@@ -169,7 +170,7 @@ async fn a_resigned_leader_is_followed_at_once() {
     world.pass(SECOND).await;
     let heir = world.stand();
     world.pass(SECOND).await;
-    assert!(leader.commands.try_send(Command::Input(Input::Resign { id: 1, reply: None })).is_ok());
+    assert!(leader.commands.send(Command::Input(Input::Resign { id: 1, reply: None })).is_ok());
     world.pass(MS).await;
     assert!(heir.term.is_leader() && !leader.term.is_leader());
     assert_eq!(leader.states().last(), Some(&(State::Closed, Code::Ok)));
@@ -186,7 +187,7 @@ async fn broken_watches_cost_nobody_a_term_or_a_turn() {
     }
     assert!(leader.term.is_leader());
     assert_eq!(leader.states().len(), 2);
-    assert!(leader.commands.try_send(Command::Input(Input::Close)).is_ok());
+    assert!(leader.commands.send(Command::Input(Input::Close)).is_ok());
     world.pass(MS).await;
     assert!(leader.finished.wait(Duration::ZERO) && heir.term.is_leader());
 }
@@ -217,7 +218,7 @@ async fn a_campaign_resigned_before_its_events_are_read_tells_of_no_term() {
         world.pass(SECOND).await;
         assert!(leader.term.is_leader());
         let (sender, answer) = channel();
-        assert!(leader.commands.try_send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
+        assert!(leader.commands.send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
         world.pass(MS).await;
         assert_eq!(answer.try_recv(), Ok(Ok(Reply::Done)));
         let states = leader.states();
@@ -275,8 +276,8 @@ async fn nothing_is_kept_for_who_stopped_waiting() {
     let leader = world.stand();
     world.pass(SECOND).await;
     let (sender, answer) = channel();
-    assert!(leader.commands.try_send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
-    assert!(leader.commands.try_send(Command::Forget(1, 2)).is_ok());
+    assert!(leader.commands.send(Command::Ask(2, sender, Input::Resign { id: 1, reply: Some(2) })).is_ok());
+    assert!(leader.commands.send(Command::Forget(1, 2)).is_ok());
     world.pass(MS).await;
     assert_eq!(answer.try_recv(), Err(TryRecvError::Disconnected));
     assert_eq!(leader.states().last(), Some(&(State::Closed, Code::Ok)));

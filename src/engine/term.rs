@@ -1,7 +1,6 @@
 //! What a program asks of its campaign without waiting: shared by the engine, which writes, and any thread, which reads.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::clock::{Clock, Nanos};
@@ -9,6 +8,8 @@ use crate::error::{Code, Error};
 use crate::events::{State, Status};
 use crate::ffi::sys;
 use crate::store::Revision;
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// One campaign's leadership.
 #[derive(Debug)]
@@ -67,8 +68,16 @@ impl Term {
 
     /// The token while leading, else 0.
     pub(crate) fn token(&self) -> Revision {
-        let token = self.token.load(Ordering::Acquire);
-        if self.is_leader() { token } else { 0 }
+        loop {
+            let token = self.token.load(Ordering::Acquire);
+            if !self.is_leader() {
+                return 0;
+            }
+            // Else one term has ended and another begun between the two looks.
+            if self.token.load(Ordering::Acquire) == token {
+                return token;
+            }
+        }
     }
 
     /// Inherited through a fork.

@@ -5,7 +5,7 @@
 //! freed; each has a lock of its own, held for a look only, never while a call waits.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use once_cell::race::OnceBox;
 
@@ -14,6 +14,7 @@ use super::observer::{ObserverEntry, tenure_observer};
 use super::options::{CampaignOptionsEntry, OptionsEntry, tenure_campaign_options, tenure_options};
 use super::service::{ServiceEntry, tenure_service};
 use crate::error::{Code, Error};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("handles are 64-bit ids; a 32-bit target needs a layout of its own");
@@ -125,9 +126,9 @@ struct Content {
     object: Option<Object>,
 }
 
-/// Chunk k holds 64 << k slots: a million together.
+/// Chunk k holds 64 << k slots: a million together. (In a model the slots are few, so that they are used again.)
 const CHUNKS: usize = 14;
-const FIRST_CHUNK: usize = 64;
+const FIRST_CHUNK: usize = if cfg!(model) { 1 } else { 64 };
 
 /// Chunk, and place in it, of the slot with this index.
 fn place_of(index: usize) -> (usize, usize) {
@@ -181,7 +182,7 @@ impl Bad {
 }
 
 impl Registry {
-    pub(crate) const fn new(depth: u32) -> Self {
+    pub(crate) fn new(depth: u32) -> Self {
         Registry {
             depth,
             chunks: [const { OnceBox::new() }; CHUNKS],
@@ -297,6 +298,12 @@ impl Registry {
         campaigns.collect()
     }
 
+    /// How many are alive.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn len(&self) -> usize {
+        self.objects().count()
+    }
+
     fn objects(&self) -> impl Iterator<Item = (usize, Object)> {
         let slots = self.chunks.iter().filter_map(OnceBox::get).flatten();
         slots.filter_map(|slot| {
@@ -347,3 +354,7 @@ impl Content {
 #[cfg(test)]
 #[path = "handle_tests.rs"]
 mod tests;
+
+#[cfg(all(test, model))]
+#[path = "handle_models.rs"]
+mod models;

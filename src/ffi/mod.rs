@@ -22,3 +22,6 @@ pub mod version;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(all(test, model))]
+mod models;

@@ -1,13 +1,14 @@
 //! Pulled events: whose they are, and one puller at a time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::subscriber::Subscriber;
 use super::sys;
 use crate::error::Error;
 use crate::events::{Event, State, SubscriptionId};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// A pulled event and its subscriber, if it has one.
 pub(super) type Pulled = (Event, Option<Arc<Subscriber>>);

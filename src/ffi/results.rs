@@ -26,6 +26,12 @@ impl Results {
         Results { live: Mutex::new(BTreeMap::new()) }
     }
 
+    /// How many are out.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn len(&self) -> usize {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Hands `result` to the C program.
     pub(crate) fn give<S: Shared>(&self, result: S) -> *mut S::Public {
         let result = Arc::new(result);

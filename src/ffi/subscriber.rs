@@ -1,12 +1,13 @@
 //! Who gets events: the program's function and user_data behind a campaign, an observer or the log.
 
 use std::ffi::c_void;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::events::{Seen, tenure_drop_fn, tenure_event_fn};
 use super::guard;
 use crate::events::Event;
 use crate::service::Handler;
+use crate::sync::OnceLock;
 
 /// The program's pointer, and what it wants called with it when the library needs it no more.
 pub(super) struct UserData {

@@ -4,10 +4,17 @@
  */
 #include <tenure.h>
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 static char *volatile block;
+static int shared;
+
+static void *write_shared(void *value) {
+    shared = value != NULL;
+    return NULL;
+}
 
 int main(int argc, char **argv) {
     const char *defect = argc == 2 ? argv[1] : "";
@@ -26,6 +33,13 @@ int main(int argc, char **argv) {
         /* Of the library's memory. */
         tenure_error_free(error);
         return error->message[0] == '\0';
+    } else if (strcmp(defect, "race") == 0) {
+        pthread_t other;
+        if (pthread_create(&other, NULL, write_shared, NULL) != 0) {
+            return 1;
+        }
+        write_shared(&shared);
+        pthread_join(other, NULL);
     } else if (strcmp(defect, "none") != 0) {
         return 1;
     }

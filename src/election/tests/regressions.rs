@@ -142,16 +142,26 @@ fn who_stopped_waiting_for_a_resignation_gets_no_reply() {
 }
 
 #[test]
-fn who_resigns_while_its_key_is_taken_by_another_is_closed_and_stands_no_more() {
-    let mut world = World::new();
-    let a = world.service();
-    let other = world.elect(a, "other");
-    let own = world.key_of(other).unwrap();
-    let key = String::from_utf8(own.key).unwrap().replace("/other/", "/e/");
-    world.take(key.into_bytes());
-    let candidate = world.stand(a, Candidacy { rejoin: true, ..candidacy("e") });
-    let resigned = world.resign(candidate);
-    world.expect_done(resigned);
-    let states: Vec<State> = world.life(candidate).unread().iter().map(|status| status.state).collect();
-    assert_eq!(states, [State::Follower, State::Follower, State::Closed]);
+fn a_key_of_our_name_that_is_found_on_the_way_out_is_no_second_loss_and_no_reason_to_stand_again() {
+    for resigns in [false, true] {
+        let mut world = World::new();
+        let a = world.service();
+        let leader = world.elect(a, "other");
+        let key = world.key_of(leader).unwrap();
+        let name = format!("{:x}", key.lease);
+        world.etcd.put([world.prefix("e"), name.into_bytes()].concat(), b"theirs", 0);
+        world.once(What::Join, Fate::Slow(2 * SECOND));
+        let limit = (!resigns).then_some(std::time::Duration::from_secs(1));
+        let candidate = world.stand(a, Candidacy { rejoin: true, wait_limit: limit, ..candidacy("e") });
+        world.expect_event(candidate, State::Follower);
+        if resigns {
+            let caller = world.resign(candidate);
+            world.expect_event(candidate, State::Follower);
+            world.expect_done(caller);
+        } else {
+            world.expect_loss(candidate, Code::WaitLimit);
+        }
+        world.expect_event(candidate, State::Closed);
+        assert_eq!(world.queue_length("e"), 1, "theirs stays");
+    }
 }
