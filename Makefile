@@ -22,6 +22,7 @@ MAKEFLAGS += --check-symlink-times
 
 export CARGO_TARGET_DIR := $(TARGET)
 export TENURE_TOOLS := $(TOOLS)
+export TENURE_WORKERS := $(TARGET)/examples
 export RUFF_CACHE_DIR := $(TARGET)/ruff
 export MYPY_CACHE_DIR := $(TARGET)/mypy
 export PYTHONDONTWRITEBYTECODE := 1
@@ -35,7 +36,7 @@ CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
 .PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
-.PHONY: test-go test-go-examples bench-go broken-engines
+.PHONY: test-go test-go-examples bench-go broken-engines workers
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-python test-python-processes test-wheel wheel
 .PHONY: test-packages tools clean help
@@ -135,7 +136,7 @@ test: test-packages tools
 	@tests/tools/summary.sh $(TARGET)/test-logs $(TEST_PARTS)
 
 # More threads than processors: most tests wait for a server.
-test-rust: tools
+test-rust: tools workers
 	RUST_TEST_THREADS=8 cargo test --locked --no-fail-fast
 
 ## make simulate SEEDS=10000: so many runs of the engine under random faults, optimised
@@ -254,6 +255,12 @@ test-go: $(GO_LIBRARY) $(MAIN_ETCD)
 
 GO_EXAMPLES := $(TARGET)/examples/go
 
+# Candidates in C and Go for the tests in tests/faults; the one in Python needs no building.
+workers: $(TESTED)/c/worker $(GO_EXAMPLES)/worker
+
+$(GO_EXAMPLES)/worker: $(GO_LIBRARY) $(wildcard examples/go/go.mod examples/go/worker/* bindings/go/*/* bindings/go/internal/*/*)
+	cd examples/go && $(GO_ENV) go build -o $@ ./worker
+
 # The program that docs/go.md begins with.
 $(GO_EXAMPLES)/start.go: docs/go.md
 	@mkdir -p $(@D)
@@ -334,7 +341,7 @@ fix: $(PYTHON)/ruff | packages
 	$(MAKE) header fmt
 
 ## make sanitize: the Rust, C and C++ tests under the address and leak sanitizers
-sanitize: test-packages tools
+sanitize: test-packages tools workers
 	$(SANITIZED) cargo test --locked --target $(HOST) --lib --tests --no-fail-fast
 	$(MAKE) test-c-asan test-cpp-asan
 

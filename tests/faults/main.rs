@@ -10,5 +10,6 @@ mod network;
 mod opening;
 mod programs;
 mod server;
+mod stage;
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,26 +2,28 @@
 //!
 //! What a test needs to see at the server it asks past the proxy.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure::{CampaignOptions, Code, State};
 
 use crate::candidate::{
-    Candidate, Guard, LIMIT, NOBODY, enter, eventually, next, options, queue, queue_of, renewed, revision,
+    Candidate, LIMIT, NOBODY, enter, eventually, next, options, queue, queue_of, renewed, revision,
 };
+use crate::stage::{Stage, record};
 use crate::support::program::boottime_ns;
-use crate::support::{Direction, Proxy, Server, Version};
+use crate::support::{Direction, Proxy, Server};
 
 const SECOND: i64 = 1_000_000_000;
 
 struct Site {
-    server: Server,
-    proxy: Proxy,
+    server: Stage<Server>,
+    proxy: Arc<Proxy>,
 }
 
 fn site() -> Site {
-    let server = Server::start(Version::default());
-    let proxy = Proxy::to(&server);
+    let server = Stage::solo();
+    let proxy = record().proxy(&server);
     Site { server, proxy }
 }
 
@@ -62,8 +64,8 @@ fn a_resignation_during_a_join_whose_answer_is_lost_leaves_no_key() {
 #[test]
 fn a_join_that_arrives_after_its_candidate_is_gone_leaves_no_key() {
     let Site { server, proxy } = site();
-    let ways = [proxy, Proxy::to(&server)];
-    let mut options = options(&ways.each_ref().map(Proxy::endpoint).join(","), 10);
+    let ways = [proxy, record().proxy(&server)];
+    let mut options = options(&ways.each_ref().map(|way| way.endpoint()).join(","), 10);
     options.set("call_timeout", "1s").unwrap();
     let first = Candidate::stand_with(&options, &[]);
     first.next(State::Leader);
@@ -174,7 +176,6 @@ fn steps_down_before_another_leads(direction: Direction) {
     let cut_off = Candidate::stand_with(&options(&proxy.endpoint(), 2), &[("rejoin", "true")]);
     let first = cut_off.next(State::Leader).status.token;
     let other = Candidate::stand(&server.endpoint(), 2);
-    let guard = Guard::over(&[&cut_off, &other]);
     renewed(&cut_off);
     let start = boottime_ns();
     proxy.swallow(direction);
@@ -190,7 +191,6 @@ fn steps_down_before_another_leads(direction: Direction) {
     eventually("two candidates", || queue(&server).len() == 2);
     other.campaign.resign(LIMIT).unwrap();
     assert!(cut_off.next(State::Leader).status.token > led.status.token);
-    drop(guard);
 }
 
 #[test]
@@ -227,14 +227,12 @@ fn a_leader_on_a_network_too_slow_to_renew_steps_down_before_another_leads() {
     let Site { server, proxy } = site();
     let slow = Candidate::lead(&proxy.endpoint(), 5);
     let other = Candidate::stand(&server.endpoint(), 5);
-    let guard = Guard::over(&[&slow, &other]);
     for direction in [Direction::ToServer, Direction::ToClient] {
         proxy.delay(direction, Duration::from_millis(1250));
     }
     let loss = slow.next_loss(Code::SessionExpired);
     assert!(other.next(State::Leader).at > loss.at);
     slow.assert_closed();
-    drop(guard);
 }
 
 #[test]

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use tenure::{Code, State};
 
-use crate::candidate::{Candidate, Guard, LIMIT, NOBODY, eventually, options, queue, renewed, revision};
+use crate::candidate::{Candidate, LIMIT, NOBODY, eventually, options, queue, renewed, revision};
+use crate::stage::{Stage, record};
+use crate::support::Server;
 use crate::support::program::boottime_ns;
-use crate::support::{Proxy, Server, Version};
 
 const REJOIN: &[(&str, &str)] = &[("rejoin", "true")];
 
 #[test]
 fn a_leader_leads_on_when_etcd_is_killed_and_restarted_within_its_lease() {
-    let server = Server::start(Version::default());
+    let server = Stage::solo();
     let leader = Candidate::lead(&server.endpoint(), 10);
     let follower = Candidate::stand(&server.endpoint(), 10);
     eventually("two candidates", || queue(&server).len() == 2);
-    let guard = Guard::over(&[&leader, &follower]);
     let token = leader.campaign.token();
     server.kill();
     server.restart();
@@ -26,17 +26,15 @@ fn a_leader_leads_on_when_etcd_is_killed_and_restarted_within_its_lease() {
     follower.assert_silent();
     leader.campaign.resign(LIMIT).unwrap();
     assert!(follower.next(State::Leader).status.token > token);
-    drop(guard);
 }
 
 /// All candidates are lost while the server fails, and one leads when it is back.
 fn all_are_lost_and_one_leads_again(fail: fn(&Server), back: fn(&Server)) {
-    let server = Server::start(Version::default());
+    let server = Stage::solo();
     let one = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
     let token = one.next(State::Leader).status.token;
     let other = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
     eventually("two candidates", || queue(&server).len() == 2);
-    let guard = Guard::over(&[&one, &other]);
     fail(&server);
     for candidate in [&one, &other] {
         candidate.next_loss(Code::SessionExpired);
@@ -50,7 +48,6 @@ fn all_are_lost_and_one_leads_again(fail: fn(&Server), back: fn(&Server)) {
     second.assert_silent();
     first.campaign.resign(LIMIT).unwrap();
     assert!(second.next(State::Leader).status.token > led.status.token);
-    drop(guard);
 }
 
 #[test]
@@ -64,8 +61,9 @@ fn all_are_lost_when_etcd_is_mute_for_longer_than_the_lease_and_one_leads_when_i
 }
 
 /// Two clusters, of which the second one has the higher revision.
-fn two_clusters() -> (Server, Server) {
-    let (old, new) = (Server::start(Version::default()), Server::start(Version::default()));
+fn two_clusters() -> (Stage<Server>, Stage<Server>) {
+    record().tokens_start_anew();
+    let (old, new) = (Stage::solo(), Stage::solo());
     for value in ["a", "b", "c", "d", "e"] {
         new.etcdctl(&["put", "elsewhere", value]);
     }
@@ -75,7 +73,7 @@ fn two_clusters() -> (Server, Server) {
 #[test]
 fn another_cluster_at_the_same_address_ends_every_candidacy() {
     let (old, new) = two_clusters();
-    let proxy = Proxy::to(&old);
+    let proxy = record().proxy(&old);
     let candidate = Candidate::stand_with(&options(&proxy.endpoint(), 10), REJOIN);
     let led = candidate.next(State::Leader);
     proxy.redirect(&new);
@@ -90,7 +88,7 @@ fn another_cluster_at_the_same_address_ends_every_candidacy() {
 #[test]
 fn a_follower_hears_of_another_cluster_as_well() {
     let (old, new) = two_clusters();
-    let proxy = Proxy::to(&old);
+    let proxy = record().proxy(&old);
     let leader = Candidate::lead(&old.endpoint(), 10);
     let follower = Candidate::stand(&proxy.endpoint(), 10);
     eventually("two candidates", || queue(&old).len() == 2);
@@ -107,7 +105,7 @@ fn a_follower_hears_of_another_cluster_as_well() {
 fn a_renewal_that_meets_another_cluster_tells_so() {
     for _ in 0..3 {
         let (old, new) = two_clusters();
-        let proxy = Proxy::to(&old);
+        let proxy = record().proxy(&old);
         let candidate = Candidate::lead(&proxy.endpoint(), 2);
         proxy.redirect(&new);
         proxy.cut();
@@ -117,7 +115,7 @@ fn a_renewal_that_meets_another_cluster_tells_so() {
 
 #[test]
 fn a_resignation_that_the_end_of_its_service_overtakes_is_confirmed() {
-    let server = Server::start(Version::default());
+    let server = Stage::solo();
     for _ in 0..10 {
         let candidate = Candidate::lead(&server.endpoint(), 10);
         server.stop();
@@ -136,11 +134,12 @@ fn a_resignation_that_the_end_of_its_service_overtakes_is_confirmed() {
 
 #[test]
 fn a_store_that_has_lost_its_data_ends_every_candidacy() {
-    let server = Server::start(Version::default());
+    let server = Stage::solo();
     for value in ["a", "b", "c"] {
         server.etcdctl(&["put", "elsewhere", value]);
     }
     let candidate = Candidate::lead(&server.endpoint(), 30);
+    record().tokens_start_anew();
     server.restart_empty();
     candidate.next_loss(Code::ClusterChanged);
     assert!(!candidate.campaign.is_leader());
@@ -149,7 +148,7 @@ fn a_store_that_has_lost_its_data_ends_every_candidacy() {
 
 #[test]
 fn a_full_store_keeps_its_leader_and_takes_no_candidate_until_there_is_room() {
-    let server = Server::builder().quota_bytes(4 << 20).start();
+    let server = Stage::new(Server::builder().quota_bytes(4 << 20).start());
     let leader = Candidate::lead(&server.endpoint(), 2);
     let big = "x".repeat(100_000);
     eventually("the alarm", || !server.try_etcdctl(&["put", "elsewhere", &big]).status.success());

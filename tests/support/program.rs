@@ -6,11 +6,12 @@
 //!     event TIME STATE TOKEN REASON
 //!     look BEFORE AFTER TOKEN         the answer to one look, 0: not leading
 //!
-//! and withdraws and ends when its stdin ends.
+//! It withdraws and ends when its stdin ends; a line `exit` or `abort` there ends it at once.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read, Write, stderr, stdin};
-use std::process::{ChildStderr, Stdio};
+use std::io::{BufRead, BufReader, Write, stderr, stdin};
+use std::process::{ChildStderr, Stdio, abort, exit};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -31,11 +32,12 @@ pub fn boottime_ns() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// See the module; killed on drop.
+/// See the module; withdraws and ends on drop, unless it was killed.
 pub struct Program {
     process: Process,
     events: Receiver<Told>,
     looks: Arc<Mutex<Vec<Look>>>,
+    is_killed: Arc<AtomicBool>,
 }
 
 /// An event that the candidate had.
@@ -77,7 +79,7 @@ impl Program {
         let looks = Arc::new(Mutex::default());
         let (lines, seen) = (process.child.stderr.take().unwrap(), looks.clone());
         thread::spawn(move || read(lines, &sender, &seen));
-        Program { process, events, looks }
+        Program { process, events, looks, is_killed: Arc::default() }
     }
 
     /// To be called by a test: true if this process was started as a candidate, which is over now.
@@ -117,13 +119,29 @@ impl Program {
 
     /// Kills it (SIGKILL).
     pub fn kill(&mut self) {
+        self.is_killed.store(true, Ordering::Release);
         self.process.kill();
     }
 
+    /// Gives it a line to obey, after which it is gone, and nothing was withdrawn: `exit` or `abort`.
+    pub fn crash(&mut self, way: &str) {
+        self.is_killed.store(true, Ordering::Release);
+        writeln!(self.process.child.stdin.as_mut().unwrap(), "{way}").unwrap();
+        self.process.child.wait().unwrap();
+    }
+
     /// Lets it withdraw, and waits for its end.
-    pub fn end(mut self) {
-        drop(self.process.child.stdin.take());
-        assert!(self.process.child.wait().unwrap().success());
+    pub fn end(self) {
+        drop(self);
+    }
+
+    /// When and with which tokens it led, also once it has ended.
+    pub fn witness(&self) -> Witness {
+        let (looks, is_killed) = (self.looks.clone(), self.is_killed.clone());
+        Witness {
+            claims: Box::new(move || claims(&looks.lock().unwrap())),
+            is_killed: Box::new(move || is_killed.load(Ordering::Acquire)),
+        }
     }
 
     pub fn looks(&self) -> Vec<Look> {
@@ -136,27 +154,50 @@ impl Program {
 
     /// When and with which tokens it led.
     pub fn claims(&self) -> Vec<Claim> {
-        let mut claims: Vec<Claim> = Vec::new();
-        let mut led = 0;
-        for look in self.looks() {
-            match claims.last_mut() {
-                Some(claim) if look.token != 0 && look.token == led => claim.end = claim.end.max(look.before),
-                _ if look.token != 0 => claims.push(Claim { token: look.token, start: look.after, end: look.after }),
-                _ => {}
-            }
-            led = look.token;
-        }
-        claims
+        claims(&self.looks.lock().unwrap())
     }
 }
 
-/// No two of these programs led at the same time.
-pub fn assert_no_overlap(programs: &[&Program]) {
-    let mut claims: Vec<Claim> = programs.iter().flat_map(|program| program.claims()).collect();
-    claims.sort_by_key(|claim| claim.start);
-    for pair in claims.windows(2) {
-        assert!(pair[0].end < pair[1].start, "two led at once: {pair:?}");
-        assert!(pair[0].token < pair[1].token, "tokens grow: {pair:?}");
+impl Drop for Program {
+    fn drop(&mut self) {
+        // A test that has failed, or a process that is gone.
+        if thread::panicking() || self.is_killed.load(Ordering::Acquire) {
+            return;
+        }
+        self.process.cont();
+        drop(self.process.child.stdin.take());
+        assert!(self.process.child.wait().unwrap().success(), "a candidate withdraws and ends well");
+    }
+}
+
+/// What another process can prove, whatever has become of it.
+pub struct Witness {
+    pub claims: Box<dyn Fn() -> Vec<Claim> + Send>,
+    /// It has left key and lease behind.
+    pub is_killed: Box<dyn Fn() -> bool + Send>,
+}
+
+fn claims(looks: &[Look]) -> Vec<Claim> {
+    let mut claims = Claims::default();
+    looks.iter().for_each(|look| claims.add(*look));
+    claims.all
+}
+
+/// The claims that looks prove, one look after the other.
+#[derive(Default)]
+pub struct Claims {
+    pub all: Vec<Claim>,
+    led: i64,
+}
+
+impl Claims {
+    pub fn add(&mut self, look: Look) {
+        match self.all.last_mut() {
+            Some(claim) if look.token != 0 && look.token == self.led => claim.end = claim.end.max(look.before),
+            _ if look.token != 0 => self.all.push(Claim { token: look.token, start: look.after, end: look.after }),
+            _ => {}
+        }
+        self.led = look.token;
     }
 }
 
@@ -179,7 +220,13 @@ fn stand(service: &ServiceOptions, campaign: &CampaignOptions) {
             thread::park_timeout(PAUSE);
         }
     });
-    stdin().read_to_end(&mut Vec::new()).unwrap();
+    for line in stdin().lines().map_while(Result::ok) {
+        match line.as_str() {
+            "exit" => exit(0),
+            "abort" => abort(),
+            other => panic!("`{other}` is neither exit nor abort"),
+        }
+    }
     service.close(LIMIT).unwrap();
 }
 
