@@ -13,3 +13,4 @@ mod server;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod workers;

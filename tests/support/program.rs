@@ -3,7 +3,7 @@
 //! The process is the test binary itself, told by a variable to be a candidate when it comes to the test that calls
 //! [`Program::run`]. It tells on stderr, which the test harness leaves alone, times on CLOCK_BOOTTIME:
 //!
-//!     event TIME STATE TOKEN REASON
+//!     event TIME STATE TOKEN REASON RISK
 //!     look BEFORE AFTER TOKEN         the answer to one look, 0: not leading
 //!
 //! It withdraws and ends when its stdin ends; a line `exit` or `abort` there ends it at once.
@@ -47,6 +47,8 @@ pub struct Told {
     pub state: String,
     pub token: i64,
     pub reason: String,
+    /// Of a leader: a renewal is overdue.
+    pub at_risk: bool,
 }
 
 /// One look at leadership; the truth is from between the two times.
@@ -206,7 +208,8 @@ fn stand(service: &ServiceOptions, campaign: &CampaignOptions) {
     let tell = |event: &Event| {
         if let Event::Status(_, status) = event {
             let state = format!("{:?}", status.state).to_uppercase();
-            say(&format!("event {} {state} {} {}\n", boottime_ns(), status.token, status.reason.name()));
+            let (token, reason, at_risk) = (status.token, status.reason.name(), u8::from(status.at_risk));
+            say(&format!("event {} {state} {token} {reason} {at_risk}\n", boottime_ns()));
         }
     };
     let campaign = Arc::new(service.campaign("", campaign, Some(Box::new(tell))).unwrap());
@@ -241,8 +244,9 @@ fn read(lines: ChildStderr, events: &Sender<Told>, looks: &Mutex<Vec<Look>>) {
         let words: Vec<&str> = line.split(' ').collect();
         let number = |word: usize| words[word].parse::<i64>().unwrap();
         match words[..] {
-            ["event", _, state, _, reason] => {
-                let told = Told { at: number(1), state: state.into(), token: number(3), reason: reason.into() };
+            ["event", _, state, _, reason, at_risk] => {
+                let (state, reason, at_risk) = (state.into(), reason.into(), at_risk == "1");
+                let told = Told { at: number(1), state, token: number(3), reason, at_risk };
                 // The test may be over.
                 let _ = events.send(told);
             }

@@ -96,6 +96,10 @@ impl Rival {
         rival
     }
 
+    pub fn make(&self) -> Make {
+        self.make
+    }
+
     /// Sends a command to the program tests/peer.
     pub fn say(&mut self, command: &str) {
         writeln!(self.input.as_mut().unwrap(), "{command}").unwrap();
