@@ -5,8 +5,12 @@
 
 mod candidate;
 mod chaos;
+mod clocks;
+mod crowds;
+mod guard;
 mod members;
 mod network;
+mod onlookers;
 mod opening;
 mod programs;
 mod server;

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use tenure::{Code, State};
 
-use crate::candidate::{Candidate, LIMIT, NOBODY, eventually, options, queue, renewed, revision};
+use crate::candidate::{Candidate, LIMIT, NOBODY, PREFIX, eventually, options, queue, renewed, revision};
+use crate::guard::Ledger;
 use crate::stage::{Stage, record};
 use crate::support::Server;
+use crate::support::electorate::keys;
 use crate::support::program::boottime_ns;
 
 const REJOIN: &[(&str, &str)] = &[("rejoin", "true")];
@@ -26,6 +28,30 @@ fn a_leader_leads_on_when_etcd_is_killed_and_restarted_within_its_lease() {
     follower.assert_silent();
     leader.campaign.resign(LIMIT).unwrap();
     assert!(follower.next(State::Leader).status.token > token);
+}
+
+/// Fault 3: somebody deletes the leader's key and puts it anew, on a lease of their own.
+#[test]
+fn a_key_that_is_somebody_elses_now_guards_nothing_any_more() {
+    let server = Stage::solo();
+    let leader = Candidate::lead(&server.endpoint(), 10);
+    let heir = Candidate::stand(&server.endpoint(), 10);
+    eventually("two candidates", || queue(&server).len() == 2);
+    let (key, token) = (keys(&server, PREFIX).remove(0), leader.campaign.token());
+    let mut ledger = Ledger::at(&server.endpoint());
+    assert!(ledger.write("by the leader", Some((&key, token))));
+    let granted = server.etcdctl(&["lease", "grant", "600"]);
+    let lease = granted.split(' ').nth(1).unwrap();
+    server.etcdctl(&["del", &key]);
+    server.etcdctl(&["put", &format!("--lease={lease}"), &key, "mine"]);
+    assert!(!ledger.write("too late", Some((&key, token))));
+    leader.next_loss(Code::KeyDeleted);
+    assert_eq!((leader.campaign.is_leader(), leader.campaign.token()), (false, 0));
+    leader.assert_closed();
+    let led = heir.next(State::Leader).status.token;
+    assert!(led > token);
+    assert_eq!(ledger.read(), "by the leader");
+    server.etcdctl(&["lease", "revoke", lease]);
 }
 
 /// All candidates are lost while the server fails, and one leads when it is back.

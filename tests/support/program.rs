@@ -5,12 +5,13 @@
 //!
 //!     event TIME STATE TOKEN REASON RISK
 //!     look BEFORE AFTER TOKEN         the answer to one look, 0: not leading
+//!     work WORDS                      what its work says, where the test gives it some
 //!
 //! It withdraws and ends when its stdin ends; a line `exit` or `abort` there ends it at once.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write, stderr, stdin};
-use std::process::{ChildStderr, Stdio, abort, exit};
+use std::process::{ChildStderr, Command, Stdio, abort, exit};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tenure::{CampaignOptions, Event, Service, ServiceOptions};
+use tenure::{Campaign, CampaignOptions, Event, Service, ServiceOptions};
 
 use super::process::{self, Process};
 
@@ -36,7 +37,10 @@ pub fn boottime_ns() -> i64 {
 pub struct Program {
     process: Process,
     events: Receiver<Told>,
+    work: Receiver<String>,
     looks: Arc<Mutex<Vec<Look>>>,
+    /// Its CLOCK_BOOTTIME is ahead of ours by this.
+    ahead_ns: i64,
     is_killed: Arc<AtomicBool>,
 }
 
@@ -60,6 +64,12 @@ pub struct Look {
     pub token: i64,
 }
 
+impl Look {
+    fn earlier_by(&self, ns: i64) -> Look {
+        Look { before: self.before - ns, after: self.after - ns, token: self.token }
+    }
+}
+
 /// A time for which a candidate has certainly been leading: every look in it said so.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
@@ -72,30 +82,58 @@ impl Program {
     /// Starts a candidate. `test` is the full name of the test that calls [`Program::run`]; the options are the
     /// service's, and those that begin with `campaign.` the campaign's.
     pub fn start(test: &str, options: &[(&str, &str)]) -> Program {
+        Program::start_with(test, options, &[], |_| {})
+    }
+
+    /// Starts one by the program and the arguments that `within` holds, if any, and after `prepare`.
+    pub fn start_with(
+        test: &str,
+        options: &[(&str, &str)],
+        within: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Program {
         let options: Vec<String> = options.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut command = process::command(env::current_exe().unwrap());
+        let mut command = process::command_within(within, env::current_exe().unwrap());
+        prepare(&mut command);
         command.args([test, "--exact", "--nocapture"]).env(VARIABLE, options.join("\n"));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::spawn(command);
         let (sender, events) = mpsc::channel();
+        let (worker, work) = mpsc::channel();
         let looks = Arc::new(Mutex::default());
         let (lines, seen) = (process.child.stderr.take().unwrap(), looks.clone());
-        thread::spawn(move || read(lines, &sender, &seen));
-        Program { process, events, looks, is_killed: Arc::default() }
+        thread::spawn(move || read(lines, &sender, &worker, &seen));
+        Program { process, events, work, looks, ahead_ns: 0, is_killed: Arc::default() }
     }
 
-    /// To be called by a test: true if this process was started as a candidate, which is over now.
-    pub fn run() -> bool {
+    /// Says that its CLOCK_BOOTTIME is ahead of ours by this; its looks are told in our time.
+    pub fn of_time(mut self, ahead_ns: i64) -> Program {
+        self.ahead_ns = ahead_ns;
+        self
+    }
+
+    /// To be called by a test: true if this process was started as a candidate, which is over now. Where an option
+    /// `work` was given, `work` is called with its value, on a thread of its own that ends with the process.
+    pub fn run(work: fn(&str, &Candidacy)) -> bool {
         let Ok(options) = env::var(VARIABLE) else { return false };
         let (mut service, mut campaign) = (ServiceOptions::new(), CampaignOptions::new());
+        let mut way = None;
         for (name, value) in options.lines().filter_map(|line| line.split_once('=')) {
+            if name == "work" {
+                way = Some(value.to_owned());
+                continue;
+            }
             match name.strip_prefix("campaign.") {
                 Some(name) => campaign.set(name, value).map(drop),
                 None => service.set(name, value).map(drop),
             }
             .unwrap();
         }
-        stand(&service, &campaign);
+        stand(&service, &campaign, |candidacy| {
+            if let Some(way) = way {
+                thread::spawn(move || work(&way, &candidacy));
+            }
+        });
         true
     }
 
@@ -109,6 +147,16 @@ impl Program {
     /// An event that came already.
     pub fn told(&self) -> Option<Told> {
         self.events.try_recv().ok()
+    }
+
+    /// The next words of its work.
+    pub fn next_work(&self) -> String {
+        self.work.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("waiting for its work: {error}"))
+    }
+
+    /// All that its work has said and nobody has read.
+    pub fn work(&self) -> Vec<String> {
+        self.work.try_iter().collect()
     }
 
     pub fn stop(&self) {
@@ -139,24 +187,24 @@ impl Program {
 
     /// When and with which tokens it led, also once it has ended.
     pub fn witness(&self) -> Witness {
-        let (looks, is_killed) = (self.looks.clone(), self.is_killed.clone());
+        let (looks, is_killed, ahead_ns) = (self.looks.clone(), self.is_killed.clone(), self.ahead_ns);
         Witness {
-            claims: Box::new(move || claims(&looks.lock().unwrap())),
+            claims: Box::new(move || claims(&in_our_time(&looks, ahead_ns))),
             is_killed: Box::new(move || is_killed.load(Ordering::Acquire)),
         }
     }
 
     pub fn looks(&self) -> Vec<Look> {
-        self.looks.lock().unwrap().clone()
+        in_our_time(&self.looks, self.ahead_ns)
     }
 
     pub fn last_look(&self) -> Option<Look> {
-        self.looks.lock().unwrap().last().copied()
+        self.looks.lock().unwrap().last().map(|look| look.earlier_by(self.ahead_ns))
     }
 
     /// When and with which tokens it led.
     pub fn claims(&self) -> Vec<Claim> {
-        claims(&self.looks.lock().unwrap())
+        claims(&self.looks())
     }
 }
 
@@ -177,6 +225,10 @@ pub struct Witness {
     pub claims: Box<dyn Fn() -> Vec<Claim> + Send>,
     /// It has left key and lease behind.
     pub is_killed: Box<dyn Fn() -> bool + Send>,
+}
+
+fn in_our_time(looks: &Mutex<Vec<Look>>, ahead_ns: i64) -> Vec<Look> {
+    looks.lock().unwrap().iter().map(|look| look.earlier_by(ahead_ns)).collect()
 }
 
 fn claims(looks: &[Look]) -> Vec<Claim> {
@@ -203,8 +255,14 @@ impl Claims {
     }
 }
 
-fn stand(service: &ServiceOptions, campaign: &CampaignOptions) {
-    let service = Service::open(service).unwrap();
+/// What a program's work has at hand.
+pub struct Candidacy {
+    pub service: Arc<Service>,
+    pub campaign: Arc<Campaign>,
+}
+
+fn stand(service: &ServiceOptions, campaign: &CampaignOptions, begin_work: impl FnOnce(Candidacy)) {
+    let service = Arc::new(Service::open(service).unwrap());
     let tell = |event: &Event| {
         if let Event::Status(_, status) = event {
             let state = format!("{:?}", status.state).to_uppercase();
@@ -213,6 +271,7 @@ fn stand(service: &ServiceOptions, campaign: &CampaignOptions) {
         }
     };
     let campaign = Arc::new(service.campaign("", campaign, Some(Box::new(tell))).unwrap());
+    begin_work(Candidacy { service: service.clone(), campaign: campaign.clone() });
     let looking = Arc::downgrade(&campaign);
     thread::spawn(move || {
         while let Some(campaign) = looking.upgrade() {
@@ -234,11 +293,11 @@ fn stand(service: &ServiceOptions, campaign: &CampaignOptions) {
 }
 
 /// By one write, so that lines of several threads don't mix.
-fn say(line: &str) {
+pub fn say(line: &str) {
     stderr().write_all(line.as_bytes()).unwrap();
 }
 
-fn read(lines: ChildStderr, events: &Sender<Told>, looks: &Mutex<Vec<Look>>) {
+fn read(lines: ChildStderr, events: &Sender<Told>, work: &Sender<String>, looks: &Mutex<Vec<Look>>) {
     for line in BufReader::new(lines).lines() {
         let Ok(line) = line else { return };
         let words: Vec<&str> = line.split(' ').collect();
@@ -252,6 +311,9 @@ fn read(lines: ChildStderr, events: &Sender<Told>, looks: &Mutex<Vec<Look>>) {
             }
             ["look", _, _, _] => {
                 looks.lock().unwrap().push(Look { before: number(1), after: number(2), token: number(3) });
+            }
+            ["work", ..] => {
+                let _ = work.send(line["work ".len()..].into());
             }
             // What else it says matters to who reads the output of a failed test.
             _ => eprintln!("{line}"),
