@@ -11,18 +11,29 @@ use crate::support::{Cluster, Proxy};
 const REJOIN: &[(&str, &str)] = &[("rejoin", "true")];
 
 /// A candidate's own way to the members, which shows the one that it talks to.
-struct Way(Vec<Arc<Proxy>>);
+pub(crate) struct Way(Vec<Arc<Proxy>>);
 
 impl Way {
-    fn to(cluster: &Cluster) -> Way {
+    pub(crate) fn to(cluster: &Cluster) -> Way {
         Way(cluster.members.iter().map(|member| record().proxy(member)).collect())
     }
 
-    fn endpoints(&self) -> String {
+    pub(crate) fn endpoints(&self) -> String {
         self.0.iter().map(|proxy| proxy.endpoint()).collect::<Vec<_>>().join(",")
     }
 
-    fn member(&self) -> usize {
+    /// Leads to this member only.
+    pub(crate) fn only(&self, member: usize) {
+        let others = self.0.iter().enumerate().filter(|(number, _)| *number != member);
+        others.for_each(|(_, proxy)| proxy.refuse());
+    }
+
+    /// Leads to all members.
+    pub(crate) fn all(&self) {
+        self.0.iter().for_each(|proxy| proxy.heal());
+    }
+
+    pub(crate) fn member(&self) -> usize {
         self.0.iter().position(|proxy| proxy.connections() > 0).expect("the candidate talks to a member")
     }
 }

@@ -23,6 +23,12 @@ pub struct Builder {
     version: Version,
     arguments: Vec<String>,
     tls: Option<ServerTls>,
+    /// Its addresses for clients and for other members, where it isn't 127.0.0.1.
+    hosts: Option<[String; 2]>,
+    /// What the command begins with: it may run on another machine.
+    within: Vec<String>,
+    /// Where its data is, if not in a folder of its own.
+    data: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -65,6 +71,24 @@ impl Builder {
     /// A snapshot after so many changes.
     pub fn snapshot_count(self, changes: u32) -> Builder {
         self.argument(format!("--snapshot-count={changes}"))
+    }
+
+    /// Its addresses for clients and for other members.
+    pub fn at(mut self, clients: &str, members: &str) -> Builder {
+        self.hosts = Some([clients, members].map(str::to_owned));
+        self
+    }
+
+    /// Runs it by another program, such as `nsenter`.
+    pub fn within(mut self, command: Vec<String>) -> Builder {
+        self.within = command;
+        self
+    }
+
+    /// Keeps its data in this folder, which it makes.
+    pub fn data(mut self, folder: impl Into<PathBuf>) -> Builder {
+        self.data = Some(folder.into());
+        self
     }
 
     /// TLS with a server certificate; clients need none.
@@ -143,13 +167,14 @@ impl Server {
 
     /// `name=peer-url`, as `--initial-cluster` wants it.
     pub(super) fn member(&self) -> String {
-        format!("{}=http://{}", self.name, self.peer.address())
+        format!("{}=http://{}", self.name, self.peer_address())
     }
 
     pub(super) fn spawn(&self, cluster: &str) {
         *self.cluster.lock().unwrap() = cluster.into();
-        let peer = format!("http://{}", self.peer.address());
-        let mut command = process::command(self.builder.version.etcd());
+        let peer = format!("http://{}", self.peer_address());
+        let within: Vec<&str> = self.builder.within.iter().map(String::as_str).collect();
+        let mut command = process::command_within(&within, self.builder.version.etcd());
         command
             .arg(format!("--name={}", self.name))
             .arg(format!("--data-dir={}", self.data().display()))
@@ -191,7 +216,13 @@ impl Server {
 
     /// `127.0.0.1:port` for clients.
     pub fn address(&self) -> String {
-        self.client.address()
+        let host = self.builder.hosts.as_ref().map_or("127.0.0.1", |[clients, _]| clients);
+        format!("{host}:{}", self.client.number)
+    }
+
+    fn peer_address(&self) -> String {
+        let host = self.builder.hosts.as_ref().map_or("127.0.0.1", |[_, members]| members);
+        format!("{host}:{}", self.peer.number)
     }
 
     /// The URL for clients, `http://…`, or `https://…` with TLS.
@@ -253,7 +284,7 @@ impl Server {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.builder.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     fn log_path(&self) -> PathBuf {

@@ -11,7 +11,7 @@
 mod cluster;
 pub mod electorate;
 mod etcd;
-mod process;
+pub mod process;
 pub mod program;
 mod proxy;
 mod resources;
