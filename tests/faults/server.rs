@@ -1,15 +1,18 @@
 //! The only server fails: it is restarted, loses its data, is replaced by another one, or has no more room.
 
+use std::fs::File;
+use std::io::Write;
 use std::time::Duration;
 
 use tenure::{Code, State};
 
 use crate::candidate::{Candidate, LIMIT, NOBODY, PREFIX, eventually, options, queue, renewed, revision};
 use crate::guard::Ledger;
+use crate::isolated::{is_within, run};
 use crate::stage::{Stage, record};
-use crate::support::Server;
 use crate::support::electorate::keys;
 use crate::support::program::boottime_ns;
+use crate::support::{Folder, Server};
 
 const REJOIN: &[(&str, &str)] = &[("rejoin", "true")];
 
@@ -55,18 +58,17 @@ fn a_key_that_is_somebody_elses_now_guards_nothing_any_more() {
 }
 
 /// All candidates are lost while the server fails, and one leads when it is back.
-fn all_are_lost_and_one_leads_again(fail: fn(&Server), back: fn(&Server)) {
-    let server = Stage::solo();
+fn all_are_lost_and_one_leads_again(server: &Server, fail: impl FnOnce(&Server), back: impl FnOnce(&Server)) {
     let one = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
     let token = one.next(State::Leader).status.token;
     let other = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
-    eventually("two candidates", || queue(&server).len() == 2);
-    fail(&server);
+    eventually("two candidates", || queue(server).len() == 2);
+    fail(server);
     for candidate in [&one, &other] {
         candidate.next_loss(Code::SessionExpired);
         candidate.next(State::Follower);
     }
-    back(&server);
+    back(server);
     eventually("a leader", || one.campaign.is_leader() || other.campaign.is_leader());
     let (first, second) = if one.campaign.is_leader() { (one, other) } else { (other, one) };
     let led = first.next(State::Leader);
@@ -78,12 +80,12 @@ fn all_are_lost_and_one_leads_again(fail: fn(&Server), back: fn(&Server)) {
 
 #[test]
 fn all_are_lost_when_etcd_is_away_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
-    all_are_lost_and_one_leads_again(Server::kill, Server::restart);
+    all_are_lost_and_one_leads_again(&Stage::solo(), Server::kill, Server::restart);
 }
 
 #[test]
 fn all_are_lost_when_etcd_is_mute_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
-    all_are_lost_and_one_leads_again(Server::stop, Server::cont);
+    all_are_lost_and_one_leads_again(&Stage::solo(), Server::stop, Server::cont);
 }
 
 /// Two clusters, of which the second one has the higher revision.
@@ -192,6 +194,33 @@ fn a_full_store_keeps_its_leader_and_takes_no_candidate_until_there_is_room() {
     assert_eq!(queue(&server), NOBODY);
     make_room(&server);
     eventually("a leader", || waiting.campaign.is_leader());
+}
+
+/// Fault 37: the disk is full, which etcd does not survive. For candidates that is an etcd that is away.
+#[test]
+fn all_are_lost_when_etcd_dies_of_a_full_disk_and_one_leads_when_there_is_room_again() {
+    if !is_within("server::all_are_lost_when_etcd_dies_of_a_full_disk_and_one_leads_when_there_is_room_again") {
+        return;
+    }
+    let disk = Folder::new();
+    let path = disk.path().to_str().unwrap();
+    run(&["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", path]);
+    let server = Stage::new(Server::builder().data(disk.path().join("data")).start());
+    let filler = disk.path().join("filler");
+    let fill = |server: &Server| {
+        let mut file = File::create(&filler).unwrap();
+        while file.write_all(&[1; 1 << 16]).is_ok() {}
+        let big = "x".repeat(120_000);
+        eventually("etcd is dead", || {
+            server.try_etcdctl(&["put", "elsewhere", &big, "--command-timeout=1s"]);
+            server.has_ended()
+        });
+        assert!(server.log().contains("no space left on device"));
+    };
+    all_are_lost_and_one_leads_again(&server, fill, |server| {
+        std::fs::remove_file(&filler).unwrap();
+        server.restart();
+    });
 }
 
 fn make_room(server: &Server) {

@@ -250,6 +250,12 @@ impl Server {
         self.running.lock().unwrap().take();
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        let mut running = self.running.lock().unwrap();
+        running.as_mut().expect("nobody has killed it").process.child.try_wait().unwrap().is_some()
+    }
+
     pub fn is_running(&self) -> bool {
         self.running.lock().unwrap().is_some()
     }
