@@ -147,10 +147,10 @@ struct Inner {
     services: Vec<Arc<Service>>,
     proxies: Vec<Arc<Proxy>>,
     campaigns: Vec<Watched>,
+    kept: Vec<Arc<Campaign>>,
     /// Each with its election.
     witnesses: Vec<(String, Witness)>,
     tokens_start_anew: bool,
-    allows_leftovers: bool,
 }
 
 /// A campaign of this process, looked at all the time.
@@ -197,6 +197,11 @@ impl Record {
         self.lock().campaigns.push(Watched { election, campaign, claims: Claims::default() });
     }
 
+    /// Keeps a campaign that nobody else does; let go, it would withdraw.
+    pub(crate) fn keep(&self, campaign: Arc<Campaign>) {
+        self.lock().kept.push(campaign);
+    }
+
     /// A candidate that is not of this process.
     pub(crate) fn add_witness(&self, election: &str, witness: Witness) {
         self.lock().witnesses.push((election.to_owned(), witness));
@@ -214,14 +219,8 @@ impl Record {
         self.lock().tokens_start_anew = true;
     }
 
-    /// For candidates that were cut off from a server for good: their leases run out.
-    pub(crate) fn allow_leftovers(&self) {
-        self.lock().allows_leftovers = true;
-    }
-
     fn allows_leftovers(&self) -> bool {
-        let inner = self.lock();
-        inner.allows_leftovers || inner.witnesses.iter().any(|(_, witness)| (witness.is_killed)())
+        self.lock().witnesses.iter().any(|(_, witness)| (witness.is_killed)())
     }
 
     /// Closes all services, all at once.
