@@ -349,6 +349,7 @@ static void hang_as_leader(struct recorder *recorder, const tenure_event *event)
     }
 }
 
+/* Faults 9 and 36. */
 static void a_callback_that_hangs_holds_up_nothing_but_its_services_events(void) {
     struct hang hang;
     struct recorder recorder = RECORDER, other = RECORDER;

@@ -58,16 +58,19 @@ fn leads_on_when_its_member_stops(is_raft_leader: bool) {
     follower.next(State::Leader);
 }
 
+/// Fault 18.
 #[test]
 fn a_leader_leads_on_when_the_member_that_it_talks_to_stops() {
     leads_on_when_its_member_stops(false);
 }
 
+/// Fault 19.
 #[test]
 fn a_leader_leads_on_when_the_raft_leader_that_it_talks_to_stops() {
     leads_on_when_its_member_stops(true);
 }
 
+/// Fault 18.
 #[test]
 fn a_follower_takes_over_when_the_member_that_it_watches_stops() {
     let cluster = Stage::cluster();
@@ -83,6 +86,7 @@ fn a_follower_takes_over_when_the_member_that_it_watches_stops() {
     assert_ne!(way.member(), member);
 }
 
+/// Fault 19.
 #[test]
 fn a_leader_leads_on_when_the_raft_leader_moves_and_when_it_is_killed() {
     let cluster = Stage::cluster();
@@ -103,6 +107,7 @@ fn a_leader_leads_on_when_the_raft_leader_moves_and_when_it_is_killed() {
     assert!(follower.next(State::Leader).status.token > token);
 }
 
+/// Fault 20.
 #[test]
 fn a_leader_leads_on_when_the_quorum_is_lost_for_less_than_its_lease() {
     let cluster = Stage::cluster();
@@ -122,6 +127,7 @@ fn a_leader_leads_on_when_the_quorum_is_lost_for_less_than_its_lease() {
     assert!(follower.next(State::Leader).status.token > token);
 }
 
+/// Fault 20.
 #[test]
 fn all_are_lost_when_the_quorum_is_lost_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
     let cluster = Stage::cluster();

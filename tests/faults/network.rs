@@ -27,6 +27,7 @@ fn site() -> Site {
     Site { server, proxy }
 }
 
+/// Fault 4.
 #[test]
 fn a_resignation_during_the_join_waits_for_the_joins_answer_and_leaves_no_key() {
     let Site { server, proxy } = site();
@@ -43,6 +44,7 @@ fn a_resignation_during_the_join_waits_for_the_joins_answer_and_leaves_no_key() 
     next(&events, State::Closed);
 }
 
+/// Fault 5.
 #[test]
 fn a_resignation_during_a_join_whose_answer_is_lost_leaves_no_key() {
     let Site { server, proxy } = site();
@@ -61,6 +63,7 @@ fn a_resignation_during_a_join_whose_answer_is_lost_leaves_no_key() {
     assert!(first.campaign.is_leader(), "the others on the session go on");
 }
 
+/// Fault 5.
 #[test]
 fn a_join_that_arrives_after_its_candidate_is_gone_leaves_no_key() {
     let Site { server, proxy } = site();
@@ -85,6 +88,7 @@ fn a_join_that_arrives_after_its_candidate_is_gone_leaves_no_key() {
     assert!(first.campaign.is_leader(), "the others on the session go on");
 }
 
+/// Fault 5.
 #[test]
 fn a_join_whose_answer_is_lost_is_found_to_be_done() {
     let Site { server, proxy } = site();
@@ -100,6 +104,7 @@ fn a_join_whose_answer_is_lost_is_found_to_be_done() {
     assert_eq!(campaign.token(), led.status.token);
 }
 
+/// Fault 6.
 #[test]
 fn a_quiet_follower_survives_compactions_and_a_lost_connection() {
     let Site { server, proxy } = site();
@@ -122,6 +127,7 @@ fn a_quiet_follower_survives_compactions_and_a_lost_connection() {
     assert_eq!(queue(&server), [led.status.token]);
 }
 
+/// Fault 7.
 #[test]
 fn resigning_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back() {
     let Site { server, proxy } = site();
@@ -142,6 +148,7 @@ fn resigning_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back(
     leader.assert_closed();
 }
 
+/// Fault 7.
 #[test]
 fn closing_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back() {
     let Site { server, proxy } = site();
@@ -157,6 +164,7 @@ fn closing_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back() 
     assert_eq!(queue(&server), NOBODY);
 }
 
+/// Fault 7.
 #[test]
 fn resigning_without_etcd_is_over_with_the_lease_at_the_latest() {
     let Site { server, proxy } = site();
@@ -193,16 +201,19 @@ fn steps_down_before_another_leads(direction: Direction) {
     assert!(cut_off.next(State::Leader).status.token > led.status.token);
 }
 
+/// Fault 10.
 #[test]
 fn a_leader_whose_requests_vanish_steps_down_before_another_leads() {
     steps_down_before_another_leads(Direction::ToServer);
 }
 
+/// Fault 11.
 #[test]
 fn a_leader_whose_answers_vanish_steps_down_before_another_leads() {
     steps_down_before_another_leads(Direction::ToClient);
 }
 
+/// Fault 12.
 #[test]
 fn the_deadline_counts_from_the_sending_on_a_slow_network() {
     let Site { server: _server, proxy } = site();
@@ -222,6 +233,7 @@ fn the_deadline_counts_from_the_sending_on_a_slow_network() {
     candidate.campaign.resign(LIMIT).unwrap();
 }
 
+/// Fault 12.
 #[test]
 fn a_leader_on_a_network_too_slow_to_renew_steps_down_before_another_leads() {
     let Site { server, proxy } = site();
@@ -235,6 +247,7 @@ fn a_leader_on_a_network_too_slow_to_renew_steps_down_before_another_leads() {
     slow.assert_closed();
 }
 
+/// Fault 13.
 #[test]
 fn a_leader_whose_first_renewal_is_never_answered_steps_down_at_the_end_of_its_lease() {
     let Site { server: _server, proxy } = site();

@@ -16,6 +16,7 @@ use crate::support::{Folder, Server};
 
 const REJOIN: &[(&str, &str)] = &[("rejoin", "true")];
 
+/// Fault 22.
 #[test]
 fn a_leader_leads_on_when_etcd_is_killed_and_restarted_within_its_lease() {
     let server = Stage::solo();
@@ -78,6 +79,7 @@ fn all_are_lost_and_one_leads_again(server: &Server, fail: impl FnOnce(&Server),
     assert!(second.next(State::Leader).status.token > led.status.token);
 }
 
+/// Fault 22.
 #[test]
 fn all_are_lost_when_etcd_is_away_for_longer_than_the_lease_and_one_leads_when_it_is_back() {
     all_are_lost_and_one_leads_again(&Stage::solo(), Server::kill, Server::restart);
@@ -98,6 +100,7 @@ fn two_clusters() -> (Stage<Server>, Stage<Server>) {
     (old, new)
 }
 
+/// Fault 23.
 #[test]
 fn another_cluster_at_the_same_address_ends_every_candidacy() {
     let (old, new) = two_clusters();
@@ -113,6 +116,7 @@ fn another_cluster_at_the_same_address_ends_every_candidacy() {
     assert_eq!(queue(&new), [again.status.token]);
 }
 
+/// Fault 23.
 #[test]
 fn a_follower_hears_of_another_cluster_as_well() {
     let (old, new) = two_clusters();
@@ -128,7 +132,7 @@ fn a_follower_hears_of_another_cluster_as_well() {
     leader.assert_silent();
 }
 
-/// With the short lease a renewal comes first, whose answer doesn't tell which cluster it is from.
+/// Fault 23: with the short lease a renewal comes first, whose answer doesn't tell which cluster it is from.
 #[test]
 fn a_renewal_that_meets_another_cluster_tells_so() {
     for _ in 0..3 {
@@ -160,6 +164,7 @@ fn a_resignation_that_the_end_of_its_service_overtakes_is_confirmed() {
     }
 }
 
+/// Fault 23.
 #[test]
 fn a_store_that_has_lost_its_data_ends_every_candidacy() {
     let server = Stage::solo();
@@ -174,6 +179,7 @@ fn a_store_that_has_lost_its_data_ends_every_candidacy() {
     candidate.assert_closed();
 }
 
+/// Fault 37.
 #[test]
 fn a_full_store_keeps_its_leader_and_takes_no_candidate_until_there_is_room() {
     let server = Stage::new(Server::builder().quota_bytes(4 << 20).start());
