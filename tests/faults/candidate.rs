@@ -80,6 +80,16 @@ impl Candidate {
         seen
     }
 
+    /// Still leads, and is at risk, or not any more, as asked for.
+    pub(crate) fn next_risk(&self, is_at_risk: bool) -> Seen {
+        loop {
+            let seen = self.next(State::Leader);
+            if seen.status.at_risk == is_at_risk {
+                return seen;
+            }
+        }
+    }
+
     /// No event has come since the last one.
     pub(crate) fn assert_silent(&self) {
         let seen = self.events.try_recv();
@@ -117,6 +127,14 @@ pub(crate) fn enter(service: &Service, election: &str, options: &CampaignOptions
 
 pub(crate) fn next(events: &Receiver<Seen>, state: State) -> Seen {
     let seen = events.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("waiting for {state:?}: {error}"));
+    assert_eq!(seen.status.state, state, "{seen:?}");
+    seen
+}
+
+/// The next event that isn't about a leader's risk, which must be of this state.
+pub(crate) fn next_change(events: &Receiver<Seen>, state: State) -> Seen {
+    let seen = std::iter::from_fn(|| events.recv_timeout(LIMIT).ok()).find(|seen| seen.status.state != State::Leader);
+    let seen = seen.unwrap_or_else(|| panic!("waiting for {state:?}"));
     assert_eq!(seen.status.state, state, "{seen:?}");
     seen
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tenure::{CampaignOptions, Code, Service, State};
 
 use crate::candidate::{Candidate, LIMIT, enter, eventually, next, options, queue};
+use crate::isolated::is_alone;
 use crate::stage::{Stage, record};
 use crate::support::electorate::keys;
 use crate::support::{Direction, Server};
@@ -27,6 +28,9 @@ fn counted(server: &Server, names: [&str; 3]) -> [u64; 3] {
 /// nobody asks anything of the server because another one has left.
 #[test]
 fn two_hundred_in_a_queue_lead_in_its_order_and_ask_nothing_of_the_server() {
+    if !is_alone("crowds::two_hundred_in_a_queue_lead_in_its_order_and_ask_nothing_of_the_server") {
+        return;
+    }
     const CROWD: usize = 200;
     let server = Stage::solo();
     let crowd: Vec<Candidate> = (0..CROWD).map(|_| Candidate::stand(&server.endpoint(), 60)).collect();
@@ -62,6 +66,9 @@ fn two_hundred_in_a_queue_lead_in_its_order_and_ask_nothing_of_the_server() {
 /// when these leave.
 #[test]
 fn a_thousand_elections_on_one_lease_are_lost_and_won_together() {
+    if !is_alone("crowds::a_thousand_elections_on_one_lease_are_lost_and_won_together") {
+        return;
+    }
     const CROWD: usize = 1000;
     let server = Stage::solo();
     let proxy = record().proxy(&server);

@@ -6,7 +6,7 @@ use std::sync::mpsc::Receiver;
 
 use tenure::{CampaignOptions, Code, Service, State};
 
-use crate::candidate::{Seen, enter, eventually, next, options, queue_of};
+use crate::candidate::{Seen, enter, eventually, next, next_change, options, queue_of};
 use crate::stage::{Stage, record};
 use crate::support::program::boottime_ns;
 use crate::support::{Direction, Server};
@@ -71,9 +71,10 @@ fn detection(ttl_s: u32) {
     }
     let (mut risks, mut losses, mut margins) = (Vec::new(), Vec::new(), Vec::new());
     for (pair, cut) in pairs.iter().zip(cut) {
-        let risk = next(&pair.leader, State::Leader);
-        assert!(risk.status.at_risk, "{risk:?}");
-        let loss = next(&pair.leader, State::Error);
+        // On a busy machine it may be at risk for a moment at any time.
+        let risk = std::iter::from_fn(|| Some(next(&pair.leader, State::Leader)));
+        let risk = risk.into_iter().find(|risk| risk.status.at_risk && risk.at > cut).unwrap();
+        let loss = next_change(&pair.leader, State::Error);
         assert_eq!(loss.status.reason, Code::SessionExpired);
         let led = next(&pair.heir, State::Leader);
         risks.push(risk.at - cut);
@@ -131,7 +132,7 @@ fn what_an_administrator_removes_is_told_at_once() {
 }
 
 fn loss(events: &Receiver<Seen>, reason: Code) -> i64 {
-    let loss = next(events, State::Error);
+    let loss = next_change(events, State::Error);
     assert_eq!(loss.status.reason, reason);
     loss.at
 }

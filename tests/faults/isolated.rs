@@ -1,5 +1,6 @@
-//! Tests that need a machine of their own: a network that can be cut, a disk that can be full. Each runs once more in a
-//! process with namespaces of its own, in which it is root; what it does there is gone with it.
+//! Tests that need a process of their own, as they keep the library's one thread busy, or a machine of their own: a
+//! network that can be cut, a disk that can be full. Each runs once more in another process; for a machine, with namespaces
+//! in which it is root. What it does there is gone with it.
 
 use std::env;
 use std::fs;
@@ -12,6 +13,15 @@ const VARIABLE: &str = "TENURE_TEST_ISOLATED";
 
 /// Whether the test, whose full name is `test`, is to be played now. False: it was played in a process of its own, and
 /// all was well there.
+pub(crate) fn is_alone(test: &str) -> bool {
+    let is_alone = env::var_os(VARIABLE).is_some();
+    if !is_alone {
+        play(test, &[]);
+    }
+    is_alone
+}
+
+/// As [`is_alone`], on a machine of its own.
 pub(crate) fn is_within(test: &str) -> bool {
     if env::var_os(VARIABLE).is_some() {
         run(&["ip", "link", "set", "lo", "up"]);
@@ -21,13 +31,18 @@ pub(crate) fn is_within(test: &str) -> bool {
     let possible = Command::new(within[0]).args(&within[1..]).arg("true").output().unwrap();
     let why = String::from_utf8_lossy(&possible.stderr);
     assert!(possible.status.success(), "NOT RUN: it needs root or a kernel that gives namespaces to all: {why}");
-    let mut command = process::command_within(&within, env::current_exe().unwrap());
+    play(test, &within);
+    false
+}
+
+/// Plays the test in a process of its own, started by the program and the arguments that `within` holds, if any.
+fn play(test: &str, within: &[&str]) {
+    let mut command = process::command_within(within, env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture"]).env(VARIABLE, "1").stdin(Stdio::null());
     let played = command.output().unwrap();
     let (said, told) = (String::from_utf8_lossy(&played.stdout), String::from_utf8_lossy(&played.stderr));
     println!("{said}{told}");
     assert!(played.status.success() && said.contains("1 passed"), "{test} failed, see above");
-    false
 }
 
 /// Runs a program that must succeed.

@@ -118,10 +118,10 @@ fn a_leader_leads_on_when_the_quorum_is_lost_for_less_than_its_lease() {
     eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
     cluster.members[1].kill();
     cluster.members[2].kill();
-    assert!(leader.next(State::Leader).status.at_risk);
+    leader.next_risk(true);
     cluster.members[1].respawn();
     cluster.members[2].restart();
-    assert!(!leader.next(State::Leader).status.at_risk);
+    leader.next_risk(false);
     assert_eq!(leader.campaign.token(), token);
     leader.campaign.resign(LIMIT).unwrap();
     assert!(follower.next(State::Leader).status.token > token);

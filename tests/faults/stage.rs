@@ -166,9 +166,11 @@ impl Record {
         let watched = Arc::downgrade(&record);
         thread::spawn(move || {
             while let Some(record) = watched.upgrade() {
+                let start = Instant::now();
                 record.look();
                 drop(record);
-                thread::park_timeout(PAUSE);
+                // A crowd of campaigns must not cost all of a processor.
+                thread::park_timeout(PAUSE.max(start.elapsed() * 10));
             }
         });
         record
