@@ -175,11 +175,11 @@ fn a_program_that_starts_anew_within_its_lease_waits_for_its_former_self() {
     let mut killed = candidate(&server.endpoint(), "anew", 3);
     killed.next("FOLLOWER");
     let led = killed.next("LEADER");
+    eventually_leads(&killed);
     killed.kill();
     let last = killed.claims().last().unwrap().end;
     let anew = candidate(&server.endpoint(), "anew", 3);
     anew.next("FOLLOWER");
-    eventually("two candidates", || queue_of(&server, "_ld/anew/default/").len() == 2);
     let leads = anew.next("LEADER");
     assert!(leads.token > led.token && leads.at > last);
     let key = keys(&server, "_ld/anew/default/");

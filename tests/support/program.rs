@@ -298,12 +298,11 @@ fn stand(service: &ServiceOptions, campaign: &CampaignOptions, begin_work: impl 
             thread::park_timeout(PAUSE);
         }
     });
-    for line in stdin().lines().map_while(Result::ok) {
-        match line.as_str() {
-            "exit" => exit(0),
-            "abort" => abort(),
-            other => panic!("`{other}` is neither exit nor abort"),
-        }
+    match stdin().lines().next().transpose().unwrap().as_deref() {
+        None => {}
+        Some("exit") => exit(0),
+        Some("abort") => abort(),
+        Some(other) => panic!("`{other}` is neither exit nor abort"),
     }
     service.close(LIMIT).unwrap();
 }
