@@ -33,6 +33,14 @@ impl Way {
         self.0.iter().for_each(|proxy| proxy.heal());
     }
 
+    /// Until the candidate has left this member for another one.
+    pub(crate) fn wait_for_another_than(&self, member: usize) {
+        eventually("it talks to another member", || {
+            let others = self.0.iter().enumerate().filter(|(number, _)| *number != member);
+            self.0[member].connections() == 0 && others.map(|(_, proxy)| proxy.connections()).sum::<usize>() > 0
+        });
+    }
+
     pub(crate) fn member(&self) -> usize {
         self.0.iter().position(|proxy| proxy.connections() > 0).expect("the candidate talks to a member")
     }
@@ -47,8 +55,8 @@ fn leads_on_when_its_member_stops(is_raft_leader: bool) {
     let (token, member) = (leader.campaign.token(), way.member());
     cluster.move_leader(if is_raft_leader { member } else { (member + 1) % 3 });
     cluster.members[member].stop();
+    way.wait_for_another_than(member);
     renewed(&leader);
-    assert_ne!(way.member(), member);
     cluster.members[member].cont();
     renewed(&leader);
     assert_eq!(leader.campaign.token(), token);
@@ -83,7 +91,7 @@ fn a_follower_takes_over_when_the_member_that_it_watches_stops() {
     cluster.members[member].stop();
     leader.campaign.resign(LIMIT).unwrap();
     follower.next(State::Leader);
-    assert_ne!(way.member(), member);
+    way.wait_for_another_than(member);
 }
 
 /// Fault 19.

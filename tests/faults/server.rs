@@ -183,7 +183,7 @@ fn a_store_that_has_lost_its_data_ends_every_candidacy() {
 #[test]
 fn a_full_store_keeps_its_leader_and_takes_no_candidate_until_there_is_room() {
     let server = Stage::new(Server::builder().quota_bytes(4 << 20).start());
-    let leader = Candidate::lead(&server.endpoint(), 2);
+    let leader = Candidate::lead(&server.endpoint(), 5);
     let big = "x".repeat(100_000);
     eventually("the alarm", || !server.try_etcdctl(&["put", "elsewhere", &big]).status.success());
     assert!(server.etcdctl(&["alarm", "list"]).contains("NOSPACE"));
@@ -192,7 +192,7 @@ fn a_full_store_keeps_its_leader_and_takes_no_candidate_until_there_is_room() {
     refused.assert_closed();
     let waiting = Candidate::stand_with(&options(&server.endpoint(), 2), REJOIN);
     waiting.next_loss(Code::NoSpace);
-    let end = boottime_ns() + 2_000_000_000;
+    let end = boottime_ns() + 5_000_000_000;
     eventually("a lease's time", || boottime_ns() > end);
     assert!(leader.campaign.is_leader());
     leader.assert_silent();
