@@ -38,6 +38,7 @@ fn a_leader_leads_on_when_etcd_is_killed_and_restarted_within_its_lease() {
 #[test]
 fn a_key_that_is_somebody_elses_now_guards_nothing_any_more() {
     let server = Stage::solo();
+    record().allow_a_round_trip();
     let leader = Candidate::lead(&server.endpoint(), 10);
     let heir = Candidate::stand(&server.endpoint(), 10);
     eventually("two candidates", || queue(&server).len() == 2);
