@@ -66,8 +66,8 @@ fn a_leader_moves_away_from_a_member_that_is_cut_off_from_the_others() {
     let (stage, machine) = cluster();
     let way = Way::to(&stage);
     way.only(2);
-    let leader = Candidate::lead(&way.endpoints(), 8);
-    let follower = Candidate::stand(&stage.members[0].endpoint(), 8);
+    let leader = Candidate::lead(&way.endpoints(), 15);
+    let follower = Candidate::stand(&stage.members[0].endpoint(), 15);
     eventually("two candidates", || queue(&stage.members[0]).len() == 2);
     way.all();
     let token = leader.campaign.token();
@@ -92,8 +92,8 @@ fn candidates_move_away_from_a_raft_leader_that_is_cut_off() {
     stage.move_leader(2);
     let ways = [Way::to(&stage), Way::to(&stage)];
     ways.iter().for_each(|way| way.only(2));
-    let leader = Candidate::lead(&ways[0].endpoints(), 10);
-    let follower = Candidate::stand(&ways[1].endpoints(), 10);
+    let leader = Candidate::lead(&ways[0].endpoints(), 15);
+    let follower = Candidate::stand(&ways[1].endpoints(), 15);
     eventually("two candidates", || queue(&stage.members[0]).len() == 2);
     ways.iter().for_each(Way::all);
     let token = leader.campaign.token();

@@ -124,12 +124,12 @@ fn pass(time: Duration) {
 #[test]
 fn killed_leaders_of_every_language_are_succeeded_in_order() {
     let stage = Stage::solo();
-    let mut queues = queues(&stage, 2);
+    let mut queues = queues(&stage, 4);
     queues.iter_mut().for_each(|queue| queue.leader.kill());
     for (queue, (hit, ..)) in queues.into_iter().zip(QUEUES) {
         assert!(queue.heir.next("LEADER").token > queue.token);
         // A new process in the killed one's place goes to the end.
-        let again = start(hit, &stage.endpoint(), &queue.service, 2);
+        let again = start(hit, &stage.endpoint(), &queue.service, 4);
         again.next("FOLLOWER");
         let prefix = format!("_ld/{}/default/", queue.service);
         eventually("it stands", || queue_of(&stage, &prefix).len() == 3);
@@ -141,9 +141,9 @@ fn killed_leaders_of_every_language_are_succeeded_in_order() {
 #[test]
 fn leaders_of_every_language_stopped_for_longer_than_their_lease_do_not_lead_when_they_go_on() {
     let stage = Stage::solo();
-    let queues = queues(&stage, 2);
+    let queues = queues(&stage, 4);
     queues.iter().for_each(|queue| queue.leader.stop());
-    pass(Duration::from_secs(4));
+    pass(Duration::from_secs(8));
     for queue in queues {
         let resumed = boottime_ns();
         queue.leader.cont();
@@ -175,7 +175,7 @@ fn cut_off(direction: Direction) {
     let stage = Stage::solo();
     let ways: Vec<Arc<Proxy>> = QUEUES.iter().map(|_| record().proxy(&stage)).collect();
     let form =
-        |(number, way): (usize, &Arc<Proxy>)| Queue::form(number, &stage, [&way.endpoint(), &stage.endpoint()], 2);
+        |(number, way): (usize, &Arc<Proxy>)| Queue::form(number, &stage, [&way.endpoint(), &stage.endpoint()], 4);
     let queues: Vec<Queue> = ways.iter().enumerate().map(form).collect();
     ways.iter().for_each(|way| way.swallow(direction));
     queues.iter().for_each(|queue| assert!(queue.heir.next("LEADER").token > queue.token));
