@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::candidate::{eventually, queue_of};
 use crate::guard;
+use crate::isolated::assert_possible;
 use crate::stage::{Stage, record};
 use crate::support::program::{Told, boottime_ns};
 use crate::support::{Folder, Program};
@@ -142,6 +143,7 @@ fn elsewhere(endpoint: &str, service: &str, ttl_s: i64, boottime_s: i64, monoton
     let offsets = [format!("--boottime={boottime_s}"), format!("--monotonic={monotonic_s}")];
     let mut within = vec!["unshare", "--user", "--map-root-user", "--time"];
     within.extend(offsets.iter().map(String::as_str));
+    assert_possible(&within);
     start(&options(endpoint, service, ttl_s), |options| {
         Program::start_with("clocks::a_program_in_another_time", options, &within, |_| {}).of_time(boottime_s * SECOND)
     })

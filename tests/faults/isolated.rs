@@ -28,11 +28,16 @@ pub(crate) fn is_within(test: &str) -> bool {
         return true;
     }
     let within = ["unshare", "--user", "--map-root-user", "--net", "--mount"];
+    assert_possible(&within);
+    play(test, &within);
+    false
+}
+
+/// Fails, and says that it is the machine, where this program with these arguments can't give namespaces.
+pub(crate) fn assert_possible(within: &[&str]) {
     let possible = Command::new(within[0]).args(&within[1..]).arg("true").output().unwrap();
     let why = String::from_utf8_lossy(&possible.stderr);
     assert!(possible.status.success(), "NOT RUN: it needs root or a kernel that gives namespaces to all: {why}");
-    play(test, &within);
-    false
 }
 
 /// Plays the test in a process of its own, started by the program and the arguments that `within` holds, if any.

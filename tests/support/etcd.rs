@@ -305,7 +305,8 @@ impl Server {
 
     /// Runs `etcdctl` against this server as its administrator and gives what it printed; it has to succeed.
     pub fn etcdctl(&self, arguments: &[&str]) -> String {
-        let output = self.try_etcdctl(arguments);
+        // Its own limits are 2 and 5 s, which is too little on a busy machine.
+        let output = self.try_etcdctl(&[arguments, &["--dial-timeout=30s", "--command-timeout=30s"]].concat());
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "etcdctl {arguments:?}: {error}");
         String::from_utf8(output.stdout).unwrap()
