@@ -164,7 +164,7 @@ fn all_are_lost_when_the_quorum_is_lost_for_longer_than_the_lease_and_one_leads_
 #[test]
 fn leadership_is_handed_over_in_order_while_one_member_after_another_is_killed_and_restarted() {
     let cluster = Stage::cluster();
-    let mut options = options(&cluster.endpoints(), 10);
+    let mut options = options(&cluster.endpoints(), 20);
     // A request that is made while there is no raft leader is lost, and asked again only after this time.
     options.set("call_timeout", "2s").unwrap();
     let mut candidates: Vec<Candidate> = Vec::new();
