@@ -22,6 +22,7 @@ MAKEFLAGS += --check-symlink-times
 
 export CARGO_TARGET_DIR := $(TARGET)
 export TENURE_TOOLS := $(TOOLS)
+export TENURE_WORKERS := $(TARGET)/examples
 export RUFF_CACHE_DIR := $(TARGET)/ruff
 export MYPY_CACHE_DIR := $(TARGET)/mypy
 export PYTHONDONTWRITEBYTECODE := 1
@@ -35,7 +36,7 @@ CFLAGS := -O1 -g
 EXAMPLES := $(wildcard examples/c/*.c)
 
 .PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
-.PHONY: test-go test-go-examples bench-check broken-engines
+.PHONY: test-go test-go-examples bench-check broken-engines workers close-races faults-figures
 .PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-python test-python-processes test-wheel wheel
 .PHONY: test-packages tools clean help
@@ -135,8 +136,15 @@ test: test-packages tools
 	@tests/tools/summary.sh $(TARGET)/test-logs $(TEST_PARTS)
 
 # More threads than processors: most tests wait for a server.
-test-rust: tools
+test-rust: tools workers
 	RUST_TEST_THREADS=8 cargo test --locked --no-fail-fast
+
+## make faults-figures TIMES=20: how soon faults are noticed and leadership is taken over; docs/faults.md has the result
+TIMES := 20
+faults-figures: tools workers
+	TENURE_FIGURES=$(TIMES) cargo test --locked --test faults -- --nocapture --test-threads=1 figures:: takes_over_from_a_killed \
+		>$(TARGET)/faults-figures.log || { cat $(TARGET)/faults-figures.log; exit 1; }
+	@grep -o 'figures: .*' $(TARGET)/faults-figures.log; grep '^test result' $(TARGET)/faults-figures.log
 
 ## make simulate SEEDS=10000: so many runs of the engine under random faults, on all cores; then a summary of what happened
 SEEDS := 10000
@@ -164,6 +172,12 @@ $(TARGET)/c/%: tests/c/%.c tests/c/testing.h $(LIBRARY_FOLDER)/libtenure.so
 # "Possibly lost" is what only a pointer into its midst leads to, as with every hash table of Rust.
 VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
 	--show-leak-kinds=definite --num-callers=30
+
+## make close-races ROUNDS=100000: so many services whose ends all come at the same time, a tenth as many on etcd; no lease may be left
+ROUNDS := 100000
+close-races: $(TARGET)/c/lifecycle $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) sh -c '$(TARGET)/c/lifecycle $(ROUNDS) && \
+		$(MAIN_ETCDCTL) --endpoints=$$ETCD_ENDPOINTS lease list | grep "^found 0 leases"'
 
 test-c-valgrind: $(C_TESTS) $(TARGET)/c/planted $(MAIN_ETCD)
 	WRAPPER='$(VALGRIND)' tests/tools/checker.sh $(TARGET)/c/planted
@@ -253,6 +267,12 @@ test-go: $(GO_LIBRARY) $(MAIN_ETCD)
 		--experiment=cgocheck2 -run 'Example|Leader|Observ|Clos|Wrong|Zero|Many|Resign' ./tenure ./leader
 
 GO_EXAMPLES := $(TARGET)/examples/go
+
+# Candidates in C and Go for the tests in tests/faults; the one in Python needs no building.
+workers: $(TESTED)/c/worker $(GO_EXAMPLES)/worker
+
+$(GO_EXAMPLES)/worker: $(GO_LIBRARY) $(wildcard examples/go/go.mod examples/go/worker/* bindings/go/*/* bindings/go/internal/*/*)
+	cd examples/go && $(GO_ENV) go build -o $@ ./worker
 
 # The program that docs/go.md begins with.
 $(GO_EXAMPLES)/start.go: docs/go.md
@@ -365,7 +385,7 @@ fix: $(PYTHON)/ruff | packages
 	$(MAKE) header fmt
 
 ## make sanitize: the Rust, C, C++ and Python tests under the address and leak sanitizers
-sanitize: test-packages tools
+sanitize: test-packages tools workers
 	$(SANITIZED) cargo test --locked --target $(HOST) --lib --tests --no-fail-fast
 	$(MAKE) test-c-asan test-cpp-asan test-python-asan
 

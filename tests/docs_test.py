@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What README.md and the pages in docs show in C, C++, SQL and etcd's language is compiled and, where it can be, run.
+The tests that docs/faults.md names exist.
 
 Run by `make test-docs`, with an etcd at ETCD_ENDPOINTS, its etcdctl in ETCDCTL and the library's folder in
 LIBRARY_FOLDER. Rust is tested by cargo. A block with an #include is a file; every other one is part of a function that
@@ -183,6 +184,32 @@ def main() -> int:
     failed = len(result.failures) + len(result.errors)
     print(f"{result.testsRun - failed} passed, {failed} failed")
     return 0 if result.wasSuccessful() else 1
+
+
+class Faults(unittest.TestCase):
+    """Each row of docs/faults.md names tests that exist, are run, and say which fault they are about."""
+
+    def test_each_fault_has_its_tests(self) -> None:
+        rows = re.findall(r"^\| (\d+) \|(.*)\|$", (ROOT / "docs" / "faults.md").read_text(), re.MULTILINE)
+        self.assertEqual([int(number) for number, _ in rows], list(range(1, 39)))
+        for number, row in rows:
+            tests = re.findall(r"`([\w/.]+)::(\w+)`", row)
+            self.assertTrue(tests, f"fault {number} has no test")
+            for path, name in tests:
+                with self.subTest(fault=number, test=f"{path}::{name}"):
+                    self.assert_is_a_test(ROOT / path, name, int(number))
+
+    def assert_is_a_test(self, path: pathlib.Path, name: str, fault: int) -> None:
+        text = path.read_text()
+        found = re.search(
+            rf"((?:^ *(?:///|#|/\*| \*).*\n)*)^ *(?:static |pub )?(?:fn|void|def) {name}\(", text, re.MULTILINE
+        )
+        assert found, f"no {name} in {path}"
+        said = re.search(r"\bFaults? (\d+(?:, \d+)*(?: and \d+)?)", found[1])
+        self.assertTrue(said and str(fault) in re.findall(r"\d+", said[1]), f"its comment names fault {fault}")
+        # Rust: by the attribute, or in the list of a macro. C: called by main.
+        is_run = "#[test]" in found[1] or name.startswith("test_") or len(re.findall(rf"\b{name}\b", text)) > 1
+        self.assertTrue(is_run, "nobody runs it")
 
 
 if __name__ == "__main__":

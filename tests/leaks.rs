@@ -9,6 +9,8 @@ use std::fs;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tenure::Code;
+
 use support::Server;
 use support::electorate::{Contender, LIMIT, Watcher, keys, lease_list, open, wait_until};
 
@@ -46,6 +48,7 @@ fn use_one(server: &Server, round: usize) {
     watcher.expect_closed();
 }
 
+/// Fault 33.
 #[test]
 fn two_hundred_services_leave_no_thread_descriptor_lease_or_key() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,4 +86,30 @@ fn a_flood_of_calls_that_nobody_waits_for_does_not_fill_the_memory() {
     }
     assert!(grown < 16 * 1024, "{grown} KiB more after 200,000 calls");
     service.close(LIMIT).unwrap();
+}
+
+/// Fault 30: a thousand elections on one lease are lost, and led again on the next one, time and again; memory stays flat.
+#[test]
+fn a_thousand_elections_lost_and_won_again_leave_memory_flat() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = Server::builder().start();
+    let service = open(&server, &[("service", "crowd")]);
+    let rejoin: &[(&str, &str)] = &[("rejoin", "true")];
+    let stand = |number| Contender::stand_with(&service, &format!("election-{number}"), rejoin);
+    let mut crowd: Vec<Contender> = (0..1000).map(stand).collect();
+    crowd.iter_mut().for_each(|contender| drop(contender.wait_elected()));
+    let mut memories = Vec::new();
+    for _ in 0..6 {
+        let key = keys(&server, "_ld/crowd/").remove(0);
+        server.etcdctl(&["lease", "revoke", key.rsplit('/').next().unwrap()]);
+        for contender in &mut crowd {
+            contender.expect_loss(Code::LeaseRevoked);
+            contender.wait_elected();
+        }
+        memories.push(memory());
+    }
+    let grown = memories[5].saturating_sub(memories[2]);
+    assert!(grown < 1024, "{grown} KiB more after three more times: {memories:?}");
+    service.close(LIMIT).unwrap();
+    assert!(keys(&server, "").is_empty() && lease_list(&server).is_empty());
 }

@@ -188,6 +188,7 @@ static int64_t certain_until_ms(tenure_campaign *campaign) {
     return tenure_boottime_ns() / 1000000 + tenure_campaign_remaining_ms(campaign);
 }
 
+/* Fault 31. */
 static void a_child_owns_nothing_and_harms_nothing(const char *endpoints, bool is_shared) {
     static void (*const children[])(void *) = {
         child_that_leaves_it_alone,           child,              child_that_exits,
@@ -229,6 +230,7 @@ static void fork_as_leader(struct recorder *recorder, const tenure_event *event)
     }
 }
 
+/* Fault 31. */
 static void a_callback_may_fork(const char *endpoints, bool is_shared) {
     struct inherited of = {.endpoints = endpoints, .is_shared = is_shared};
     struct recorder recorder = RECORDER, observed = RECORDER;
@@ -277,6 +279,7 @@ static void child_of_a_busy_program(void *inherited) {
     tenure_service_free(of->service);
 }
 
+/* Fault 31. */
 static void a_program_may_fork_while_its_threads_are_in_the_library(void) {
     struct inherited of = {.endpoints = "memory://busy"};
     struct recorder observed = RECORDER;

@@ -169,6 +169,7 @@ static void *take_part(void *argument) {
     return NULL;
 }
 
+/* Fault 34. */
 static void everything_may_end_at_once(const char *endpoints, int often) {
     for (int i = 0; i < often; i++) {
         struct race race = {.service = open_service(endpoints, NULL)};
@@ -348,6 +349,7 @@ static void hang_as_leader(struct recorder *recorder, const tenure_event *event)
     }
 }
 
+/* Faults 9 and 36. */
 static void a_callback_that_hangs_holds_up_nothing_but_its_services_events(void) {
     struct hang hang;
     struct recorder recorder = RECORDER, other = RECORDER;
@@ -399,14 +401,24 @@ static void exit_without_closing(void *endpoints) {
     exit(0);
 }
 
+/* Fault 32. */
 static void a_process_may_just_exit(const char *endpoints) {
     for (int i = 0; i < rounds(20); i++) {
         in_child(exit_without_closing, (void *)(uintptr_t)endpoints);
     }
 }
 
-int main(void) {
+/* With an argument: everything may end at once, so often, and a tenth of it on etcd. */
+int main(int count, char **arguments) {
     const char *const stores[] = {"memory://lifecycle", etcd()};
+    if (count > 1) {
+        int often = atoi(arguments[1]);
+        CHECK(often >= 10);
+        everything_may_end_at_once("memory://races", often);
+        everything_may_end_at_once(etcd(), often / 10);
+        printf("%d rounds and %d on etcd\n", often, often / 10);
+        return 0;
+    }
     RUN(a_process_may_just_exit("memory://exit"));
     RUN(a_process_may_just_exit(etcd()));
     for (int i = 0; i < 2; i++) {

@@ -54,6 +54,7 @@ static void leave(void *unused) {
     (void)unused;
 }
 
+/* Fault 32. */
 static void a_service_goes_on_after_dlclose(void) {
     tenure_options *options = NULL;
     tenure_service *service = NULL;

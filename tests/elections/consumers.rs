@@ -70,6 +70,7 @@ fn act_when_elected<T: Send + 'static>(
     (own, result)
 }
 
+/// Fault 9.
 fn a_handler_that_blocks_delays_no_renewal_and_no_other_service(e: &Electorate) {
     // Longer than the TTL, and on one version much longer.
     let blocked = Duration::from_secs(if e.server.version() == Version::V37 { 12 } else { 6 });
@@ -91,6 +92,7 @@ fn a_handler_that_blocks_delays_no_renewal_and_no_other_service(e: &Electorate) 
     assert_eq!((next(&events).state, next(&events).state), (State::Follower, State::Closed));
 }
 
+/// Fault 9.
 fn a_handler_that_blocks_hears_of_no_ended_term(e: &Electorate) {
     let service = e.open();
     let (handler, events, gate) = gated(State::Follower);
@@ -132,6 +134,7 @@ fn a_panic_in_a_handler_loses_its_event_only(e: &Electorate) {
     service.close(LIMIT).unwrap();
 }
 
+/// Fault 8.
 fn a_handler_may_resign_its_own_campaign(e: &Electorate) {
     let service = Arc::new(e.open());
     let (own, result) = act_when_elected(&service, |_, campaign| (campaign.resign(LIMIT), campaign.is_leader()));

@@ -76,6 +76,7 @@ fn a_thousand_followers_take_over_when_their_leaders_close(e: &Electorate) {
     e.assert_no_keys();
 }
 
+/// Fault 30.
 fn the_terms_of_a_crowd_end_with_their_lease(e: &Electorate) {
     let service = e.open();
     let mut crowd = stand(&service, 300);

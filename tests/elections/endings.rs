@@ -35,6 +35,7 @@ fn who_resigns_while_waiting_leaves_the_queue(e: &Electorate) {
     second.expect_end();
 }
 
+/// Fault 8.
 fn who_resigns_before_it_has_joined_leaves_nothing(e: &Electorate) {
     let service = e.open();
     for round in 0..20 {
@@ -49,6 +50,7 @@ fn who_resigns_before_it_has_joined_leaves_nothing(e: &Electorate) {
     }
 }
 
+/// Fault 8.
 fn resigning_again_is_fine(e: &Electorate) {
     let service = e.open();
     let mut leader = Contender::lead(&service, "again");
@@ -60,6 +62,7 @@ fn resigning_again_is_fine(e: &Electorate) {
     leader.expect_end();
 }
 
+/// Fault 8.
 fn resigning_from_many_threads_deletes_once_and_succeeds_in_each(e: &Electorate) {
     let service = e.open();
     let mut leader = Contender::lead(&service, "at-once");
@@ -121,6 +124,7 @@ fn closing_ends_the_lease(e: &Electorate) {
     e.assert_no_keys();
 }
 
+/// Fault 34.
 fn closing_again_and_from_many_threads_is_fine(e: &Electorate) {
     let service = e.open();
     let mut leader = Contender::lead(&service, "close");
@@ -169,6 +173,7 @@ fn a_dropped_service_withdraws_everything(e: &Electorate) {
     heir.expect(State::Leader);
 }
 
+/// Fault 34.
 fn closing_while_joining_leaves_nothing(e: &Electorate) {
     for _ in 0..10 {
         let service = e.open();

@@ -22,6 +22,7 @@ on_each_version! {
     whoever_rejoins_can_be_resigned_for_good
 }
 
+/// Fault 2.
 fn a_leader_whose_lease_is_revoked_hears_of_it(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "revoked");
@@ -38,6 +39,7 @@ fn a_leader_whose_lease_is_revoked_hears_of_it(e: &Electorate) {
     again.expect(State::Leader);
 }
 
+/// Fault 1.
 fn a_candidate_whose_lease_is_revoked_while_waiting_hears_of_it(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "revoked");
@@ -64,6 +66,7 @@ fn a_leader_that_rejoins_after_a_revocation_stands_with_a_new_lease(e: &Electora
     leader.resign();
 }
 
+/// Fault 1.
 fn a_candidate_that_rejoins_after_a_revocation_waits_again(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "rejoin");
@@ -77,6 +80,7 @@ fn a_candidate_that_rejoins_after_a_revocation_waits_again(e: &Electorate) {
     assert_ne!(e.leases("rejoin"), [lease]);
 }
 
+/// Fault 26.
 fn a_revocation_ends_all_candidacies_of_the_lease(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let _theirs = Contender::lead(&other, "b");
@@ -90,6 +94,7 @@ fn a_revocation_ends_all_candidacies_of_the_lease(e: &Electorate) {
     assert_eq!(e.keys("b").len(), 1);
 }
 
+/// Fault 2.
 fn a_leader_whose_key_is_deleted_hears_of_it(e: &Electorate) {
     let (one, other) = (e.open(), e.open());
     let mut leader = Contender::lead(&one, "deleted");
@@ -137,6 +142,7 @@ fn a_deleted_key_does_not_touch_the_other_elections_of_its_lease(e: &Electorate)
     other.resign();
 }
 
+/// Fault 3.
 fn a_key_put_anew_on_another_lease_ends_the_term(e: &Electorate) {
     let service = e.open();
     let mut leader = Contender::lead(&service, "taken");

@@ -22,6 +22,7 @@ on_each_version! {
     a_key_of_our_name_on_another_lease_is_a_collision_with_its_owner_untouched
 }
 
+/// Fault 27.
 fn an_empty_name_is_the_default_election(e: &Electorate) {
     let service = e.open();
     let mut leader = Contender::stand(&service, "");
@@ -34,6 +35,7 @@ fn an_empty_name_is_the_default_election(e: &Electorate) {
     leader.resign();
 }
 
+/// Fault 27.
 fn unusual_names_are_elections_like_any_other(e: &Electorate) {
     let service = e.open();
     let names =
@@ -49,6 +51,7 @@ fn unusual_names_are_elections_like_any_other(e: &Electorate) {
     e.assert_no_keys();
 }
 
+/// Fault 27.
 fn names_of_the_longest_kind_work_and_longer_ones_are_refused(e: &Electorate) {
     let service = e.open();
     let longest = "n".repeat(1024);
@@ -60,6 +63,7 @@ fn names_of_the_longest_kind_work_and_longer_ones_are_refused(e: &Electorate) {
     assert_eq!(refused.code(), Code::InvalidName);
 }
 
+/// Fault 27.
 fn impossible_names_are_refused_everywhere(e: &Electorate) {
     let service = e.open();
     for name in ["/", "/a", "a/", "a//b", "a\0b", "\0"] {
@@ -132,6 +136,7 @@ fn a_prefix_without_a_slash_is_used_as_it_is(e: &Electorate) {
     assert_eq!(Service::open(&both).err().unwrap().code(), Code::InvalidValue);
 }
 
+/// Fault 27.
 fn who_waits_behind_a_nested_election_hears_of_the_collision(e: &Electorate) {
     let (inner, outer) = (e.open(), e.open());
     let mut nested = Contender::lead(&inner, "a/b");
@@ -148,6 +153,7 @@ fn who_waits_behind_a_nested_election_hears_of_the_collision(e: &Electorate) {
     Contender::lead(&outer, "a").resign();
 }
 
+/// Fault 27.
 fn who_waits_while_an_election_is_nested_hears_of_the_collision(e: &Electorate) {
     let services = [e.open(), e.open(), e.open()];
     let mut leader = Contender::lead(&services[0], "a");

@@ -175,7 +175,7 @@ fn who_reads_late_is_told_the_loss_and_no_ended_term(e: &Electorate) {
     assert!(told.iter().any(|status| status.reason == Code::LeaseRevoked), "{told:?}");
 }
 
-/// Ten thousand: each of 500 values is told to twenty observers.
+/// Fault 9: ten thousand: each of 500 values is told to twenty observers.
 fn whoever_never_reads_loses_no_loss_in_ten_thousand_changes(e: &Electorate) {
     let service = pulled(e);
     let campaign = service.campaign("flood", &campaign_options(&[("rejoin", "true")]), None).unwrap();

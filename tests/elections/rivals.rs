@@ -33,6 +33,7 @@ fn queue(e: &Electorate, make: Make, name: &str, value: &str) -> Rival {
     rival
 }
 
+/// Fault 28.
 fn ours_waits_behind_every_make_of_rival(e: &Electorate) {
     let service = e.open();
     for make in Make::ALL {
@@ -47,6 +48,7 @@ fn ours_waits_behind_every_make_of_rival(e: &Electorate) {
     }
 }
 
+/// Fault 28.
 fn every_make_of_rival_waits_behind_ours(e: &Electorate) {
     let service = e.open();
     for make in Make::ALL {
@@ -63,6 +65,7 @@ fn every_make_of_rival_waits_behind_ours(e: &Electorate) {
     }
 }
 
+/// Fault 28.
 fn a_mixed_queue_leads_in_the_order_in_which_it_stood(e: &Electorate) {
     let services = [e.open(), e.open(), e.open(), e.open()];
     let mut ours = vec![Contender::lead(&services[0], "mixed")];
@@ -82,6 +85,7 @@ fn a_mixed_queue_leads_in_the_order_in_which_it_stood(e: &Electorate) {
     }
 }
 
+/// Fault 28.
 fn everybody_sees_the_same_leader(e: &Electorate) {
     let service = e.open();
     let mut watcher = Watcher::observe(&service, "seen");

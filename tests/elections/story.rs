@@ -128,6 +128,7 @@ fn the_deadline_moves_on_while_leading(e: &Electorate) {
     leader.resign();
 }
 
+/// Fault 26.
 fn a_second_campaign_in_the_same_election_is_refused(e: &Electorate) {
     let service = e.open();
     let mut first = Contender::lead(&service, "double");
@@ -140,6 +141,7 @@ fn a_second_campaign_in_the_same_election_is_refused(e: &Electorate) {
     Contender::lead(&service, "double").resign();
 }
 
+/// Fault 26.
 fn two_elections_of_one_service_share_a_lease_and_nothing_else(e: &Electorate) {
     let service = e.open();
     let mut one = Contender::lead(&service, "one");

@@ -1,14 +1,14 @@
-//! A candidate in this process, its events one by one, and a thread that asks several of them all the time who leads.
+//! A candidate in this process, and its events one by one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tenure::{Campaign, CampaignOptions, Code, Event, Service, ServiceOptions, State, Status};
 
+use crate::stage::record;
 use crate::support::Server;
 use crate::support::program::boottime_ns;
 
@@ -28,9 +28,9 @@ pub(crate) fn options(endpoints: &str, ttl_s: u32) -> ServiceOptions {
     options
 }
 
-/// See the module.
+/// See the module. On the record of its test, which closes it; let go, it begins to close.
 pub(crate) struct Candidate {
-    pub(crate) service: Service,
+    pub(crate) service: Arc<Service>,
     pub(crate) campaign: Arc<Campaign>,
     events: Receiver<Seen>,
 }
@@ -49,7 +49,8 @@ impl Candidate {
     }
 
     pub(crate) fn stand_with(service: &ServiceOptions, campaign: &[(&str, &str)]) -> Candidate {
-        let service = Service::open(service).unwrap();
+        let service = Arc::new(Service::open(service).unwrap());
+        record().add_service(&service);
         let mut options = CampaignOptions::new();
         for (name, value) in campaign {
             options.set(name, value).unwrap();
@@ -79,6 +80,16 @@ impl Candidate {
         seen
     }
 
+    /// Still leads, and is at risk, or not any more, as asked for.
+    pub(crate) fn next_risk(&self, is_at_risk: bool) -> Seen {
+        loop {
+            let seen = self.next(State::Leader);
+            if seen.status.at_risk == is_at_risk {
+                return seen;
+            }
+        }
+    }
+
     /// No event has come since the last one.
     pub(crate) fn assert_silent(&self) {
         let seen = self.events.try_recv();
@@ -93,6 +104,13 @@ impl Candidate {
     }
 }
 
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        // Pending.
+        let _ = self.service.close(Duration::ZERO);
+    }
+}
+
 /// A campaign and its events.
 pub(crate) fn enter(service: &Service, election: &str, options: &CampaignOptions) -> (Arc<Campaign>, Receiver<Seen>) {
     let (sender, events) = channel();
@@ -102,11 +120,21 @@ pub(crate) fn enter(service: &Service, election: &str, options: &CampaignOptions
             let _ = sender.send(Seen { at: boottime_ns(), status: status.clone() });
         }
     };
-    (Arc::new(service.campaign(election, options, Some(Box::new(tell))).unwrap()), events)
+    let campaign = Arc::new(service.campaign(election, options, Some(Box::new(tell))).unwrap());
+    record().add_campaign(&format!("faults/{}", campaign.election()), &campaign);
+    (campaign, events)
 }
 
 pub(crate) fn next(events: &Receiver<Seen>, state: State) -> Seen {
     let seen = events.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("waiting for {state:?}: {error}"));
+    assert_eq!(seen.status.state, state, "{seen:?}");
+    seen
+}
+
+/// The next event that isn't about a leader's risk, which must be of this state.
+pub(crate) fn next_change(events: &Receiver<Seen>, state: State) -> Seen {
+    let seen = std::iter::from_fn(|| events.recv_timeout(LIMIT).ok()).find(|seen| seen.status.state != State::Leader);
+    let seen = seen.unwrap_or_else(|| panic!("waiting for {state:?}"));
     assert_eq!(seen.status.state, state, "{seen:?}");
     seen
 }
@@ -144,46 +172,4 @@ pub(crate) fn queue_of(server: &Server, prefix: &str) -> Vec<i64> {
     let listed: Value = serde_json::from_str(&listed).unwrap();
     let keys = listed["kvs"].as_array().cloned().unwrap_or_default();
     keys.iter().map(|key| key["create_revision"].as_i64().unwrap()).collect()
-}
-
-/// Asks campaigns all the time whether they lead.
-pub(crate) struct Guard {
-    is_over: Arc<AtomicBool>,
-    asking: Option<JoinHandle<()>>,
-}
-
-impl Guard {
-    pub(crate) fn over(candidates: &[&Candidate]) -> Guard {
-        let campaigns: Vec<Arc<Campaign>> = candidates.iter().map(|candidate| candidate.campaign.clone()).collect();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let over = is_over.clone();
-        let asking = thread::spawn(move || {
-            while !over.load(Ordering::Acquire) {
-                assert_one_at_most(&campaigns);
-                thread::park_timeout(Duration::from_micros(500));
-            }
-        });
-        Guard { is_over, asking: Some(asking) }
-    }
-}
-
-/// One that leads before and after another is seen to lead has led at the same time.
-fn assert_one_at_most(campaigns: &[Arc<Campaign>]) {
-    let leading = campaigns.iter().map(|campaign| (campaign, campaign.token())).filter(|(_, token)| *token != 0);
-    for (campaign, token) in leading {
-        let other = campaigns.iter().filter(|other| !Arc::ptr_eq(other, campaign)).find(|other| other.is_leader());
-        let still = campaign.token() == token;
-        assert!(other.is_none() || !still, "two led at once, one with token {token}");
-    }
-}
-
-impl Drop for Guard {
-    /// Fails the test if two led at once.
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
-        let asked = self.asking.take().map(JoinHandle::join);
-        if !thread::panicking() {
-            asked.unwrap().expect("at most one leads at any instant");
-        }
-    }
 }

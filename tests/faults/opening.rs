@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tenure::{Code, Service, State};
 
 use crate::candidate::{Candidate, options};
-use crate::support::{Direction, Proxy, Server, Version};
+use crate::stage::{Stage, record};
+use crate::support::{Direction, Server};
 
 /// Opening fails within the option `dial_timeout`, give or take what a busy machine takes.
 fn assert_unavailable(server: &Server) {
@@ -34,7 +35,7 @@ fn stands_until(server: &Server, back: impl FnOnce()) {
 
 #[test]
 fn opening_without_etcd_fails_in_time_unless_offline_is_allowed() {
-    let server = Server::start(Version::default());
+    let server = Stage::solo();
     server.kill();
     assert_unavailable(&server);
     stands_until(&server, || server.restart());
@@ -42,7 +43,7 @@ fn opening_without_etcd_fails_in_time_unless_offline_is_allowed() {
 
 #[test]
 fn opening_on_a_mute_etcd_fails_in_time_unless_offline_is_allowed() {
-    let server = Server::start(Version::default());
+    let server = Stage::solo();
     server.stop();
     assert_unavailable(&server);
     stands_until(&server, || server.cont());
@@ -50,8 +51,8 @@ fn opening_on_a_mute_etcd_fails_in_time_unless_offline_is_allowed() {
 
 #[test]
 fn a_service_opens_past_endpoints_that_are_mute() {
-    let server = Server::start(Version::default());
-    let mute = [Proxy::to(&server), Proxy::to(&server)];
+    let server = Stage::solo();
+    let mute = [record().proxy(&server), record().proxy(&server)];
     mute.iter().for_each(|proxy| proxy.swallow(Direction::ToClient));
     let endpoints = [mute[0].endpoint(), server.endpoint(), mute[1].endpoint()].join(",");
     let mut options = options(&endpoints, 2);

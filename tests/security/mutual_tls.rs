@@ -79,6 +79,7 @@ fn replace_all(pki: &Pki) {
     }
 }
 
+/// Fault 25.
 #[test]
 fn a_follower_waits_on_while_authority_and_certificates_are_replaced() {
     let pki = Pki::new();

@@ -37,6 +37,7 @@ fn a_user_that_the_server_does_not_ask_for_is_no_error() {
     hold_elections(&server, &ann(&server.endpoint(), PASSWORD));
 }
 
+/// Fault 24.
 #[test]
 fn wrong_credentials_are_refused_at_once_and_once() {
     on_each_version(|version| {

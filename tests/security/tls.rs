@@ -128,6 +128,7 @@ fn http_and_https_taken_for_each_other_are_told_apart() {
     });
 }
 
+/// Fault 25.
 #[test]
 fn a_certificate_gone_bad_is_named_when_the_session_is_lost() {
     let pki = Pki::new();

@@ -69,6 +69,7 @@ fn a_follower_outlives_its_token(server: &Server) {
     assert!(!lines.iter().any(|line| line.contains("one per election instead")));
 }
 
+/// Fault 24.
 #[test]
 fn a_follower_that_waits_longer_than_its_token_lives_wins_without_an_error() {
     on_each_version(|version| {

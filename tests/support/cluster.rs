@@ -17,9 +17,16 @@ pub struct Cluster {
 impl Builder {
     /// Starts three servers as one cluster, and waits until each of them answers and knows the raft leader.
     pub fn start_cluster(self) -> Cluster {
+        Cluster::of([self.clone(), self.clone(), self])
+    }
+}
+
+impl Cluster {
+    /// As [`Builder::start_cluster`], each member by a builder of its own.
+    pub fn of(builders: [Builder; 3]) -> Cluster {
         loop {
-            let members: Vec<Server> =
-                ["one", "two", "three"].iter().map(|name| Server::prepare(self.clone(), name)).collect();
+            let named = builders.iter().zip(["one", "two", "three"]);
+            let members: Vec<Server> = named.map(|(builder, name)| Server::prepare(builder.clone(), name)).collect();
             let all = members.iter().map(Server::member).collect::<Vec<_>>().join(",");
             members.iter().for_each(|member| member.spawn(&all));
             if members.iter().all(Server::wait_ready) {
@@ -28,9 +35,7 @@ impl Builder {
             }
         }
     }
-}
 
-impl Cluster {
     pub fn start(version: Version) -> Cluster {
         Server::builder().version(version).start_cluster()
     }

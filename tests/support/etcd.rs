@@ -23,6 +23,12 @@ pub struct Builder {
     version: Version,
     arguments: Vec<String>,
     tls: Option<ServerTls>,
+    /// Its addresses for clients and for other members, where it isn't 127.0.0.1.
+    hosts: Option<[String; 2]>,
+    /// What the command begins with: it may run on another machine.
+    within: Vec<String>,
+    /// Where its data is, if not in a folder of its own.
+    data: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -65,6 +71,24 @@ impl Builder {
     /// A snapshot after so many changes.
     pub fn snapshot_count(self, changes: u32) -> Builder {
         self.argument(format!("--snapshot-count={changes}"))
+    }
+
+    /// Its addresses for clients and for other members.
+    pub fn at(mut self, clients: &str, members: &str) -> Builder {
+        self.hosts = Some([clients, members].map(str::to_owned));
+        self
+    }
+
+    /// Runs it by another program, such as `nsenter`.
+    pub fn within(mut self, command: Vec<String>) -> Builder {
+        self.within = command;
+        self
+    }
+
+    /// Keeps its data in this folder, which it makes.
+    pub fn data(mut self, folder: impl Into<PathBuf>) -> Builder {
+        self.data = Some(folder.into());
+        self
     }
 
     /// TLS with a server certificate; clients need none.
@@ -143,13 +167,14 @@ impl Server {
 
     /// `name=peer-url`, as `--initial-cluster` wants it.
     pub(super) fn member(&self) -> String {
-        format!("{}=http://{}", self.name, self.peer.address())
+        format!("{}=http://{}", self.name, self.peer_address())
     }
 
     pub(super) fn spawn(&self, cluster: &str) {
         *self.cluster.lock().unwrap() = cluster.into();
-        let peer = format!("http://{}", self.peer.address());
-        let mut command = process::command(self.builder.version.etcd());
+        let peer = format!("http://{}", self.peer_address());
+        let within: Vec<&str> = self.builder.within.iter().map(String::as_str).collect();
+        let mut command = process::command_within(&within, self.builder.version.etcd());
         command
             .arg(format!("--name={}", self.name))
             .arg(format!("--data-dir={}", self.data().display()))
@@ -191,7 +216,13 @@ impl Server {
 
     /// `127.0.0.1:port` for clients.
     pub fn address(&self) -> String {
-        self.client.address()
+        let host = self.builder.hosts.as_ref().map_or("127.0.0.1", |[clients, _]| clients);
+        format!("{host}:{}", self.client.number)
+    }
+
+    fn peer_address(&self) -> String {
+        let host = self.builder.hosts.as_ref().map_or("127.0.0.1", |[_, members]| members);
+        format!("{host}:{}", self.peer.number)
     }
 
     /// The URL for clients, `http://…`, or `https://…` with TLS.
@@ -217,6 +248,12 @@ impl Server {
     /// Kills the server; data and ports are kept for [`Server::restart`].
     pub fn kill(&self) {
         self.running.lock().unwrap().take();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        let mut running = self.running.lock().unwrap();
+        running.as_mut().expect("nobody has killed it").process.child.try_wait().unwrap().is_some()
     }
 
     pub fn is_running(&self) -> bool {
@@ -253,7 +290,7 @@ impl Server {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.builder.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     fn log_path(&self) -> PathBuf {
@@ -268,7 +305,8 @@ impl Server {
 
     /// Runs `etcdctl` against this server as its administrator and gives what it printed; it has to succeed.
     pub fn etcdctl(&self, arguments: &[&str]) -> String {
-        let output = self.try_etcdctl(arguments);
+        // Its own limits are 2 and 5 s, which is too little on a busy machine.
+        let output = self.try_etcdctl(&[arguments, &["--dial-timeout=30s", "--command-timeout=30s"]].concat());
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "etcdctl {arguments:?}: {error}");
         String::from_utf8(output.stdout).unwrap()

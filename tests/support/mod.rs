@@ -11,7 +11,7 @@
 mod cluster;
 pub mod electorate;
 mod etcd;
-mod process;
+pub mod process;
 pub mod program;
 mod proxy;
 mod resources;
@@ -19,6 +19,7 @@ pub mod rival;
 mod tls;
 mod users;
 mod version;
+pub mod worker;
 
 pub use cluster::Cluster;
 pub use etcd::{Builder, Server};
@@ -27,3 +28,4 @@ pub use proxy::{Direction, Proxy};
 pub use resources::{Folder, Port};
 pub use tls::{Identity, Pki};
 pub use version::Version;
+pub use worker::{Language, Worker};

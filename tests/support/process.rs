@@ -12,8 +12,15 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 /// A command for [`Process::spawn`]. Its process is killed when this one ends, in whatever way, and is in a group of its
 /// own: a group with a stopped member that loses its parent is sent SIGHUP, which would hit the tests as well.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program).process_group(0);
+    command_within(&[], program)
+}
+
+/// As [`command`], run by another program that becomes it, such as `unshare`.
+pub fn command_within(within: &[&str], program: impl AsRef<OsStr>) -> Command {
+    let setpriv = ["setpriv", "--pdeathsig", "KILL", "--"];
+    let mut words = within.iter().chain(&setpriv);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).arg(program).process_group(0);
     command
 }
 

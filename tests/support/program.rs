@@ -3,21 +3,23 @@
 //! The process is the test binary itself, told by a variable to be a candidate when it comes to the test that calls
 //! [`Program::run`]. It tells on stderr, which the test harness leaves alone, times on CLOCK_BOOTTIME:
 //!
-//!     event TIME STATE TOKEN REASON
+//!     event TIME STATE TOKEN REASON RISK
 //!     look BEFORE AFTER TOKEN         the answer to one look, 0: not leading
+//!     work WORDS                      what its work says, where the test gives it some
 //!
-//! and withdraws and ends when its stdin ends.
+//! It withdraws and ends when its stdin ends; a line `exit` or `abort` there ends it at once.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read, Write, stderr, stdin};
-use std::process::{ChildStderr, Stdio};
+use std::io::{BufRead, BufReader, Write, stderr, stdin};
+use std::process::{ChildStderr, Command, Stdio, abort, exit};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tenure::{CampaignOptions, Event, Service, ServiceOptions};
+use tenure::{Campaign, CampaignOptions, Event, Service, ServiceOptions};
 
 use super::process::{self, Process};
 
@@ -31,11 +33,17 @@ pub fn boottime_ns() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// See the module; killed on drop.
+/// See the module; withdraws and ends on drop, unless it was killed.
 pub struct Program {
     process: Process,
     events: Receiver<Told>,
+    work: Receiver<String>,
+    /// The token that it leads with.
+    led: Mutex<i64>,
     looks: Arc<Mutex<Vec<Look>>>,
+    /// Its CLOCK_BOOTTIME is ahead of ours by this.
+    ahead_ns: i64,
+    is_killed: Arc<AtomicBool>,
 }
 
 /// An event that the candidate had.
@@ -45,6 +53,8 @@ pub struct Told {
     pub state: String,
     pub token: i64,
     pub reason: String,
+    /// Of a leader: a renewal is overdue.
+    pub at_risk: bool,
 }
 
 /// One look at leadership; the truth is from between the two times.
@@ -54,6 +64,12 @@ pub struct Look {
     pub after: i64,
     /// 0: it did not lead.
     pub token: i64,
+}
+
+impl Look {
+    fn earlier_by(&self, ns: i64) -> Look {
+        Look { before: self.before - ns, after: self.after - ns, token: self.token }
+    }
 }
 
 /// A time for which a candidate has certainly been leading: every look in it said so.
@@ -68,43 +84,95 @@ impl Program {
     /// Starts a candidate. `test` is the full name of the test that calls [`Program::run`]; the options are the
     /// service's, and those that begin with `campaign.` the campaign's.
     pub fn start(test: &str, options: &[(&str, &str)]) -> Program {
+        Program::start_with(test, options, &[], |_| {})
+    }
+
+    /// Starts one by the program and the arguments that `within` holds, if any, and after `prepare`.
+    pub fn start_with(
+        test: &str,
+        options: &[(&str, &str)],
+        within: &[&str],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Program {
         let options: Vec<String> = options.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut command = process::command(env::current_exe().unwrap());
+        let mut command = process::command_within(within, env::current_exe().unwrap());
+        prepare(&mut command);
         command.args([test, "--exact", "--nocapture"]).env(VARIABLE, options.join("\n"));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process::spawn(command);
         let (sender, events) = mpsc::channel();
+        let (worker, work) = mpsc::channel();
         let looks = Arc::new(Mutex::default());
         let (lines, seen) = (process.child.stderr.take().unwrap(), looks.clone());
-        thread::spawn(move || read(lines, &sender, &seen));
-        Program { process, events, looks }
+        thread::spawn(move || read(lines, &sender, &worker, &seen));
+        let (led, is_killed) = (Mutex::default(), Arc::default());
+        Program { process, events, work, led, looks, ahead_ns: 0, is_killed }
     }
 
-    /// To be called by a test: true if this process was started as a candidate, which is over now.
-    pub fn run() -> bool {
+    /// Says that its CLOCK_BOOTTIME is ahead of ours by this; its looks are told in our time.
+    pub fn of_time(mut self, ahead_ns: i64) -> Program {
+        self.ahead_ns = ahead_ns;
+        self
+    }
+
+    /// To be called by a test: true if this process was started as a candidate, which is over now. Where an option
+    /// `work` was given, `work` is called with its value, on a thread of its own that ends with the process.
+    pub fn run(work: fn(&str, &Candidacy)) -> bool {
         let Ok(options) = env::var(VARIABLE) else { return false };
         let (mut service, mut campaign) = (ServiceOptions::new(), CampaignOptions::new());
+        let mut way = None;
         for (name, value) in options.lines().filter_map(|line| line.split_once('=')) {
+            if name == "work" {
+                way = Some(value.to_owned());
+                continue;
+            }
             match name.strip_prefix("campaign.") {
                 Some(name) => campaign.set(name, value).map(drop),
                 None => service.set(name, value).map(drop),
             }
             .unwrap();
         }
-        stand(&service, &campaign);
+        stand(&service, &campaign, |candidacy| {
+            if let Some(way) = way {
+                thread::spawn(move || work(&way, &candidacy));
+            }
+        });
         true
     }
 
-    /// The next event, which must be of this state.
+    /// The next event.
+    pub fn next_told(&self) -> Told {
+        self.events.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("no event: {error}"))
+    }
+
+    /// The next event that changes anything, which must be of this state. On a busy machine a leader may be at risk for a
+    /// moment at any time.
     pub fn next(&self, state: &str) -> Told {
-        let told = self.events.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("waiting for {state}: {error}"));
-        assert_eq!(told.state, state, "{told:?}");
-        told
+        let mut led = self.led.lock().unwrap();
+        loop {
+            let told = self.next_told();
+            if told.state == "LEADER" && told.token == *led {
+                continue;
+            }
+            assert_eq!(told.state, state, "{told:?}");
+            *led = if told.state == "LEADER" { told.token } else { 0 };
+            return told;
+        }
     }
 
     /// An event that came already.
     pub fn told(&self) -> Option<Told> {
         self.events.try_recv().ok()
+    }
+
+    /// The next words of its work.
+    pub fn next_work(&self) -> String {
+        self.work.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("waiting for its work: {error}"))
+    }
+
+    /// All that its work has said and nobody has read.
+    pub fn work(&self) -> Vec<String> {
+        self.work.try_iter().collect()
     }
 
     pub fn stop(&self) {
@@ -117,58 +185,109 @@ impl Program {
 
     /// Kills it (SIGKILL).
     pub fn kill(&mut self) {
+        self.is_killed.store(true, Ordering::Release);
         self.process.kill();
     }
 
+    /// Gives it a line to obey, after which it is gone, and nothing was withdrawn: `exit` or `abort`.
+    pub fn crash(&mut self, way: &str) {
+        self.is_killed.store(true, Ordering::Release);
+        writeln!(self.process.child.stdin.as_mut().unwrap(), "{way}").unwrap();
+        self.process.child.wait().unwrap();
+    }
+
     /// Lets it withdraw, and waits for its end.
-    pub fn end(mut self) {
-        drop(self.process.child.stdin.take());
-        assert!(self.process.child.wait().unwrap().success());
+    pub fn end(self) {
+        drop(self);
+    }
+
+    /// When and with which tokens it led, also once it has ended.
+    pub fn witness(&self) -> Witness {
+        let (looks, is_killed, ahead_ns) = (self.looks.clone(), self.is_killed.clone(), self.ahead_ns);
+        Witness {
+            claims: Box::new(move || claims(&in_our_time(&looks, ahead_ns))),
+            is_killed: Box::new(move || is_killed.load(Ordering::Acquire)),
+        }
     }
 
     pub fn looks(&self) -> Vec<Look> {
-        self.looks.lock().unwrap().clone()
+        in_our_time(&self.looks, self.ahead_ns)
     }
 
     pub fn last_look(&self) -> Option<Look> {
-        self.looks.lock().unwrap().last().copied()
+        self.looks.lock().unwrap().last().map(|look| look.earlier_by(self.ahead_ns))
     }
 
     /// When and with which tokens it led.
     pub fn claims(&self) -> Vec<Claim> {
-        let mut claims: Vec<Claim> = Vec::new();
-        let mut led = 0;
-        for look in self.looks() {
-            match claims.last_mut() {
-                Some(claim) if look.token != 0 && look.token == led => claim.end = claim.end.max(look.before),
-                _ if look.token != 0 => claims.push(Claim { token: look.token, start: look.after, end: look.after }),
-                _ => {}
-            }
-            led = look.token;
+        claims(&self.looks())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // A test that has failed, or a process that is gone.
+        if thread::panicking() || self.is_killed.load(Ordering::Acquire) {
+            return;
         }
-        claims
+        self.process.cont();
+        drop(self.process.child.stdin.take());
+        assert!(self.process.child.wait().unwrap().success(), "a candidate withdraws and ends well");
     }
 }
 
-/// No two of these programs led at the same time.
-pub fn assert_no_overlap(programs: &[&Program]) {
-    let mut claims: Vec<Claim> = programs.iter().flat_map(|program| program.claims()).collect();
-    claims.sort_by_key(|claim| claim.start);
-    for pair in claims.windows(2) {
-        assert!(pair[0].end < pair[1].start, "two led at once: {pair:?}");
-        assert!(pair[0].token < pair[1].token, "tokens grow: {pair:?}");
+/// What another process can prove, whatever has become of it.
+pub struct Witness {
+    pub claims: Box<dyn Fn() -> Vec<Claim> + Send>,
+    /// It has left key and lease behind.
+    pub is_killed: Box<dyn Fn() -> bool + Send>,
+}
+
+fn in_our_time(looks: &Mutex<Vec<Look>>, ahead_ns: i64) -> Vec<Look> {
+    looks.lock().unwrap().iter().map(|look| look.earlier_by(ahead_ns)).collect()
+}
+
+fn claims(looks: &[Look]) -> Vec<Claim> {
+    let mut claims = Claims::default();
+    looks.iter().for_each(|look| claims.add(*look));
+    claims.all
+}
+
+/// The claims that looks prove, one look after the other.
+#[derive(Default)]
+pub struct Claims {
+    pub all: Vec<Claim>,
+    led: i64,
+}
+
+impl Claims {
+    pub fn add(&mut self, look: Look) {
+        match self.all.last_mut() {
+            Some(claim) if look.token != 0 && look.token == self.led => claim.end = claim.end.max(look.before),
+            _ if look.token != 0 => self.all.push(Claim { token: look.token, start: look.after, end: look.after }),
+            _ => {}
+        }
+        self.led = look.token;
     }
 }
 
-fn stand(service: &ServiceOptions, campaign: &CampaignOptions) {
-    let service = Service::open(service).unwrap();
+/// What a program's work has at hand.
+pub struct Candidacy {
+    pub service: Arc<Service>,
+    pub campaign: Arc<Campaign>,
+}
+
+fn stand(service: &ServiceOptions, campaign: &CampaignOptions, begin_work: impl FnOnce(Candidacy)) {
+    let service = Arc::new(Service::open(service).unwrap());
     let tell = |event: &Event| {
         if let Event::Status(_, status) = event {
             let state = format!("{:?}", status.state).to_uppercase();
-            say(&format!("event {} {state} {} {}\n", boottime_ns(), status.token, status.reason.name()));
+            let (token, reason, at_risk) = (status.token, status.reason.name(), u8::from(status.at_risk));
+            say(&format!("event {} {state} {token} {reason} {at_risk}\n", boottime_ns()));
         }
     };
     let campaign = Arc::new(service.campaign("", campaign, Some(Box::new(tell))).unwrap());
+    begin_work(Candidacy { service: service.clone(), campaign: campaign.clone() });
     let looking = Arc::downgrade(&campaign);
     thread::spawn(move || {
         while let Some(campaign) = looking.upgrade() {
@@ -179,28 +298,37 @@ fn stand(service: &ServiceOptions, campaign: &CampaignOptions) {
             thread::park_timeout(PAUSE);
         }
     });
-    stdin().read_to_end(&mut Vec::new()).unwrap();
+    match stdin().lines().next().transpose().unwrap().as_deref() {
+        None => {}
+        Some("exit") => exit(0),
+        Some("abort") => abort(),
+        Some(other) => panic!("`{other}` is neither exit nor abort"),
+    }
     service.close(LIMIT).unwrap();
 }
 
 /// By one write, so that lines of several threads don't mix.
-fn say(line: &str) {
+pub fn say(line: &str) {
     stderr().write_all(line.as_bytes()).unwrap();
 }
 
-fn read(lines: ChildStderr, events: &Sender<Told>, looks: &Mutex<Vec<Look>>) {
+fn read(lines: ChildStderr, events: &Sender<Told>, work: &Sender<String>, looks: &Mutex<Vec<Look>>) {
     for line in BufReader::new(lines).lines() {
         let Ok(line) = line else { return };
         let words: Vec<&str> = line.split(' ').collect();
         let number = |word: usize| words[word].parse::<i64>().unwrap();
         match words[..] {
-            ["event", _, state, _, reason] => {
-                let told = Told { at: number(1), state: state.into(), token: number(3), reason: reason.into() };
+            ["event", _, state, _, reason, at_risk] => {
+                let (state, reason, at_risk) = (state.into(), reason.into(), at_risk == "1");
+                let told = Told { at: number(1), state, token: number(3), reason, at_risk };
                 // The test may be over.
                 let _ = events.send(told);
             }
             ["look", _, _, _] => {
                 looks.lock().unwrap().push(Look { before: number(1), after: number(2), token: number(3) });
+            }
+            ["work", ..] => {
+                let _ = work.send(line["work ".len()..].into());
             }
             // What else it says matters to who reads the output of a failed test.
             _ => eprintln!("{line}"),

@@ -3,13 +3,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout, Stdio};
-use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use super::etcd::Server;
 use super::process::{self, Process};
+use super::program::{Claim, Witness, boottime_ns};
 use super::version::tool;
 
 /// How long a rival may take for anything that must happen.
@@ -36,6 +37,25 @@ pub struct Rival {
     process: Process,
     input: Option<ChildStdin>,
     lines: Mutex<Receiver<String>>,
+    terms: Arc<Mutex<Terms>>,
+}
+
+/// What it has certainly led.
+#[derive(Default)]
+struct Terms {
+    claims: Vec<Claim>,
+    is_leading: bool,
+    is_killed: bool,
+}
+
+impl Terms {
+    /// Until now.
+    fn end(&mut self) {
+        if let Some(claim) = self.claims.last_mut().filter(|_| self.is_leading) {
+            claim.end = boottime_ns();
+        }
+        self.is_leading = false;
+    }
 }
 
 impl Rival {
@@ -69,11 +89,15 @@ impl Rival {
         let mut process = Process::spawn(command);
         let lines = Mutex::new(follow(process.child.stdout.take().unwrap()));
         let input = process.child.stdin.take();
-        let rival = Rival { make, process, input, lines };
+        let rival = Rival { make, process, input, lines, terms: Arc::default() };
         if make != Make::Etcdctl {
             rival.wait_line("ready ");
         }
         rival
+    }
+
+    pub fn make(&self) -> Make {
+        self.make
     }
 
     /// Sends a command to the program tests/peer.
@@ -83,14 +107,31 @@ impl Rival {
 
     /// Waits until it leads; gives its key.
     pub fn wait_elected(&self) -> String {
-        match self.make {
+        let (key, token) = match self.make {
             // etcdctl prints the key and the value.
             Make::Etcdctl => {
                 let key = self.wait_line("");
                 self.wait_line("");
-                key
+                (key, 0)
             }
-            Make::Go | Make::Rpc => unquoted(&self.wait_line("elected ")),
+            Make::Go | Make::Rpc => {
+                let line = self.wait_line("elected ");
+                (unquoted(&line), line.rsplit(' ').next().unwrap().parse().unwrap())
+            }
+        };
+        let now = boottime_ns();
+        let mut terms = self.terms.lock().unwrap();
+        terms.claims.push(Claim { token, start: now, end: now });
+        terms.is_leading = true;
+        key
+    }
+
+    /// When it has been leading: from when it said so to before it was told to end.
+    pub fn witness(&self) -> Witness {
+        let (terms, others) = (self.terms.clone(), self.terms.clone());
+        Witness {
+            claims: Box::new(move || terms.lock().unwrap().claims.clone()),
+            is_killed: Box::new(move || others.lock().unwrap().is_killed),
         }
     }
 
@@ -107,6 +148,7 @@ impl Rival {
 
     /// Withdraws, and waits until that is done.
     pub fn resign(&mut self) {
+        self.terms.lock().unwrap().end();
         match self.make {
             Make::Etcdctl => {
                 self.process.interrupt();
@@ -121,7 +163,20 @@ impl Rival {
 
     /// Ends it without a word (SIGKILL): its lease stays for its TTL.
     pub fn kill(&mut self) {
+        let mut terms = self.terms.lock().unwrap();
+        terms.end();
+        terms.is_killed = true;
         self.process.kill();
+    }
+
+    /// Withdraws and ends.
+    pub fn end(mut self) {
+        self.terms.lock().unwrap().end();
+        if self.make == Make::Etcdctl {
+            self.process.interrupt();
+        }
+        drop(self.input.take());
+        self.process.child.wait().unwrap();
     }
 
     /// The rest of its next line, which has to begin like this.

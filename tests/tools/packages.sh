@@ -28,6 +28,8 @@ if [ "$1" = test ]; then
     [ -e /usr/include/gtest/gtest.h ] || packages="$packages libgtest-dev"
     need cmake cmake
     need openssl openssl
+    # Networks that tests cut.
+    need ip iproute2
     # JSON for the conformance drivers in C and C++.
     [ -e /usr/include/jansson.h ] || packages="$packages libjansson-dev"
     [ -e /usr/include/nlohmann/json.hpp ] || packages="$packages nlohmann-json3-dev"

@@ -50,6 +50,7 @@ def run_often(program: str, endpoints: str = ETCD_ENDPOINTS, status: int = 0, ti
                 assert service.candidates(f"{prefix}x") == []
 
 
+# Fault 32.
 def test_exit_without_closing() -> None:
     run_often("s = opened(); c = s.campaign('x'); c.wait_for_leadership(20); o = s.observe('x')")
 

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Every error text of etcd's rpctypes that a request of ours can meet, and those of the gRPC layer.
+/// Fault 37: every error text of etcd's rpctypes that a request of ours can meet, and those of the gRPC layer.
 #[test]
 fn answers_are_sorted_by_text() {
     use Advice::{Leave, RenewToken, Stay};
