@@ -409,6 +409,30 @@ lint-conformance: $(GO_LIBRARY) $(PYTHON)/ruff
 	MYPYPATH=tests/tools:tests/conformance:bindings/python/src $(PYTHON)/mypy --strict \
 		tests/conformance/*.py $(DRIVERS)/*.py
 
+## make soak HOURS=2: workers in three languages under random faults for so long, and what must hold of them all the way
+# Result and log are in target/soak. SEED= makes the same faults come again.
+HOURS := 2
+SOAK := $(TARGET)/soak
+TEST_PARTS += test-soak
+
+.PHONY: soak test-soak lint-soak
+soak: $(TARGET)/examples/release/worker $(TARGET)/examples/release/go-worker $(MAIN_ETCD) $(TOOLS)/peer
+	@mkdir -p $(SOAK)
+	$(RUN_SOAK) --c-worker $< --go-worker $(word 2,$^) --library $(RELEASE)/libtenure.so \
+		--hours $(HOURS) $(if $(SEED),--seed $(SEED)) --result $(SOAK)/result.txt
+
+RUN_SOAK = tests/soak/run.py --etcd $(MAIN_ETCD) --peer $(TOOLS)/peer
+
+# A minute of it, with the library that is tested.
+test-soak: $(TESTED)/c/worker $(GO_LIBRARY) $(MAIN_ETCD) $(TOOLS)/peer
+	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/worker ./worker
+	tests/soak/ledger_test.py
+	$(RUN_SOAK) --c-worker $< --go-worker $(GO_EXAMPLES)/worker --library $(LIBRARY_FOLDER)/libtenure.so --hours 0.012 --ttl 2
+
+lint: lint-soak
+lint-soak: $(PYTHON)/ruff
+	MYPYPATH=examples:tests/tools:tests/soak $(PYTHON)/mypy --strict tests/soak/*.py
+
 ## make clean: removes all that was built
 clean:
 	rm -rf $(TARGET)
