@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -36,6 +37,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.failures: dict[str, list[str]] = {name: [] for name in INVARIANTS}
+        self._told: set[tuple[str, int]] = set()
         self.faults: Counter[str] = Counter()
         self.losses: Counter[str] = Counter()
         self.complaints: Counter[str] = Counter()
@@ -51,6 +53,8 @@ class Ledger:
         self.take_overs_ns: list[int] = []
         self.recoveries_s: list[float] = []
         self.longest_gap_ns = 0
+        # The longest overlap after an administrator has removed a leader's key, which no leader can foresee.
+        self.longest_notice_ns = 0
         # Tokens of keys that were removed by an administrator.
         self.removed: set[int] = set()
         # Why a term ended, by token; nothing for those that were killed.
@@ -63,9 +67,13 @@ class Ledger:
         # Since when all is well; None while it isn't.
         self._quiet_ns: int | None = None
 
-    def fail(self, invariant: str, what: str) -> None:
-        self.failures[invariant].append(what)
-        print(f"FAILED: {invariant}: {what}", flush=True)
+    def fail(self, invariant: str, what: str, token: int | None = None) -> None:
+        """With a token, once for it: claims are compared more than once."""
+        if token is None or (invariant, token) not in self._told:
+            self.failures[invariant].append(what)
+            print(f"{time.strftime('%H:%M:%S')} FAILED: {invariant}: {what}", flush=True)
+        if token is not None:
+            self._told.add((invariant, token))
 
     # What the processes say.
 
@@ -134,32 +142,44 @@ class Ledger:
             ordered = sorted(claims.values(), key=lambda claim: claim.start_ns)
             new = ordered[self._checked.get(election, 0) :]
             self._checked[election] = max(0, len(ordered) - 2)
-            overlap = overlap_ns(new)
+            overlap = overlap_ns(self._foreseen(claim) for claim in new)
             if overlap:
-                self.fail(OVERLAP, f"{election}: {overlap} ns: {new}")
+                self.fail(OVERLAP, f"{election}: {overlap} ns: {new}", new[-2].token)
             for former, latter in zip(new, new[1:]):
                 if latter.token <= former.token:
-                    self.fail(TOKENS, f"{election}: {latter} after {former}")
+                    self.fail(TOKENS, f"{election}: {latter} after {former}", latter.token)
                 self._time_change(former, latter)
             for claim in new:
                 self._check_key(election, claim, lives.get(claim.token))
+
+    def _foreseen(self, claim: Claim) -> Claim:
+        """The claim without what its leader can't know: that an administrator has just removed its key."""
+        end_ns = claim.end_ns - NOTICE_NS if claim.token in self.removed else claim.end_ns
+        return claim._replace(end_ns=max(claim.start_ns, end_ns))
 
     def _time_change(self, former: Claim, latter: Claim) -> None:
         """How long nobody led. A rival's claim is known too roughly."""
         if latter.token not in self._timed and "-peer-" not in former.who + latter.who:
             self._timed.add(latter.token)
+            if former.token in self.removed:
+                self.longest_notice_ns = max(self.longest_notice_ns, former.end_ns - latter.start_ns)
+                return
             is_hand_over = self._reasons.get(former.token) == "OK"
             (self.hand_overs_ns if is_hand_over else self.take_overs_ns).append(latter.start_ns - former.end_ns)
 
     def _check_key(self, election: str, claim: Claim, life: Life | None) -> None:
         if life is None:
-            self.fail(KEYS, f"{election}: {claim}, but no key was ever created at that revision")
+            self.fail(KEYS, f"{election}: {claim}, but no key was ever created at that revision", claim.token)
         elif life.value != claim.who or not life.name.startswith(f"_ld/soak/{election}/"):
-            self.fail(KEYS, f"{election}: {claim}, but that is the key {life}")
+            self.fail(KEYS, f"{election}: {claim}, but that is the key {life}", claim.token)
         elif life.gone_ns is not None:
             allowed_ns = life.gone_ns + (NOTICE_NS if claim.token in self.removed else 0)
             if claim.end_ns > allowed_ns:
-                self.fail(KEYS, f"{election}: {claim} went on {claim.end_ns - life.gone_ns} ns after its key's end")
+                self.fail(
+                    KEYS,
+                    f"{election}: {claim} went on {claim.end_ns - life.gone_ns} ns after its key's end",
+                    claim.token,
+                )
 
     @property
     def claims(self) -> int:

@@ -90,6 +90,17 @@ class Checks(unittest.TestCase):
         self.claim("a", 5, 10, 20 + soak.NOTICE_NS)
         self.assertEqual(self.failed(), [soak.KEYS])
 
+    def test_the_heir_of_a_removed_leader_may_lead_a_little_sooner(self) -> None:
+        second = soak.NOTICE_NS
+        for late_ns, found in ((second - 5, []), (second + 5, [soak.OVERLAP])):
+            with self.subTest(late_ns=late_ns):
+                self.setUp()
+                self.claim("a", 5, 10, 3 * second)
+                self.claim("b", 7, 3 * second - late_ns, 4 * second)
+                self.ledger.removed.add(5)
+                self.assertEqual(self.failed(), found)
+                self.assertEqual(self.ledger.longest_notice_ns, late_ns)
+
     def test_a_loss_while_all_is_well_is_found(self) -> None:
         self.ledger.lost("a", 5, "SESSION_EXPIRED")
         self.assertEqual(self.failed(), [])

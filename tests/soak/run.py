@@ -211,6 +211,10 @@ def table(soak: Soak, drifts: list[Drift], seed: int) -> list[str]:
         ("without a leader", f"{ledger.longest_gap_ns / MS:.0f} ms at most while there was no fault"),
         ("well after a fault", f"{max(ledger.recoveries_s, default=0):.1f} s at most"),
         ("calls that failed", counts(ledger.complaints)),
+        (
+            "after a removal",
+            f"the former leader led on for {ledger.longest_notice_ns / MS:.0f} ms at most beside its heir",
+        ),
         ("rivals revived", str(ledger.peers_revived)),
         ("processor time", f"{cpu_s / length_s:.2f} cores in the mean"),
     ]
