@@ -13,7 +13,7 @@ MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(T
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
 PYTHON_PACKAGE := bindings/python
-PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/install/*.py tests/tools/*.py \
+PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py packaging/*.py tests/*.py tests/install/*.py tests/tools/*.py \
 	$(PYTHON_PACKAGE)/*.py $(PYTHON_PACKAGE)/src/tenure/*.py $(PYTHON_PACKAGE)/tests/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod examples/go/go.mod))
 
@@ -319,7 +319,7 @@ lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 	for module in $(GO_MODULES); do (cd $$module && $(GO_ENV) go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
-	MYPYPATH=examples:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --strict $(PYTHON_FILES)
+	MYPYPATH=examples:packaging:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --strict $(PYTHON_FILES)
 
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff
@@ -408,6 +408,28 @@ lint-conformance: $(GO_LIBRARY) $(PYTHON)/ruff
 	cd $(DRIVERS)/go && $(GO_ENV) go vet .
 	MYPYPATH=tests/tools:tests/conformance:bindings/python/src $(PYTHON)/mypy --strict \
 		tests/conformance/*.py $(DRIVERS)/*.py
+
+## make licences: writes THIRD-PARTY.txt, which the packages carry, and docs/licences.md
+.PHONY: licences test-licences audit
+licences: | packages
+	packaging/licences.py update
+
+TEST_PARTS += test-licences
+test-licences: | packages
+	packaging/licences.py check
+	tests/licences_test.py
+
+## make audit: the dependencies' known holes, licences and sources; needs the network, for RustSec's list of holes
+# AUDIT='licenses bans sources': what needs no list.
+CARGO_DENY := 0.20.2
+AUDIT := advisories licenses bans sources
+audit: $(TOOLS)/cargo/bin/cargo-deny
+	$< --locked check $(AUDIT)
+
+# Apart from the build, so that no lock of its target folder is waited for.
+$(TOOLS)/cargo/bin/cargo-deny:
+	CARGO_TARGET_DIR=$(TOOLS)/cargo/build cargo install --locked --quiet --version $(CARGO_DENY) --root $(TOOLS)/cargo cargo-deny
+	rm -rf $(TOOLS)/cargo/build
 
 ## make soak HOURS=2: workers in three languages under random faults for so long, and what must hold of them all the way
 # Result and log are in target/soak. SEED= makes the same faults come again.
