@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,10 +270,13 @@ async def soak(arguments: argparse.Namespace, folder: Path, seed: int) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
+    await asyncio.wait([task])
+    if task.cancelled():
         stage.ledger.fail(ENDING, "interrupted")
+    elif (error := task.exception()) is not None:
+        # A defect of the soak; what it has counted is told all the same.
+        traceback.print_exception(type(error), error, error.__traceback__)
+        stage.ledger.fail(LIVENESS, f"the soak can't go on: {error!r}")
     drifts = run.verdict()
     lines = table(run, drifts, seed)
     failed = sum(1 for found in stage.ledger.failures.values() if found)

@@ -115,7 +115,12 @@ class Stage:
         return candidate.network
 
     async def a_key(self) -> dict[str, Any]:
-        _, keys = await self.cluster.keys(self.prefix)
+        until = time.monotonic() + 30
+        while not (keys := (await self.cluster.keys(self.prefix))[1]):
+            # On a machine that had no time for them, all sessions may have ended since all was well.
+            if time.monotonic() > until:
+                raise Failed("nobody stands")
+            await asyncio.sleep(0.1)
         leaders = [self._of_election(keys, election)[:1] for election in self.elections]
         return self.random.choice([self.random.choice(keys), *(key for first in leaders for key in first)])
 
