@@ -9,6 +9,7 @@ mod support;
 mod endpoints;
 mod files;
 mod mutual_tls;
+mod neighbours;
 mod passwords;
 mod permissions;
 mod stage;
