@@ -12,6 +12,8 @@ mod mutual_tls;
 mod neighbours;
 mod passwords;
 mod permissions;
+mod roles;
+mod secrets;
 mod stage;
 mod tls;
 mod tokens;
