@@ -35,7 +35,7 @@ def test_no_password_is_shown(caplog: pytest.LogCaptureFixture) -> None:
         assert service in held
         for thing in held:
             assert PASSWORD not in list(vars(thing).values() if hasattr(thing, "__dict__") else ()), thing
-        eventually(lambda: bool(caplog.records))
+    eventually(lambda: bool(caplog.records))
     for record in caplog.records:
         assert_hidden(f"{record.getMessage()} {record.args} {record.__dict__}")
 
