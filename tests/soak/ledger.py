@@ -46,7 +46,7 @@ class Ledger:
         self.at_risk = 0
         self.checks = 0
         # Losses without a fault, while this machine had no time for its programs; and when that was last so.
-        self.excused_losses = 0
+        self.excused_losses = self.excused_exits = 0
         self.peers_revived = 0
         self.stalled_ns = self.stalls = 0
         self.hand_overs_ns: list[int] = []
@@ -75,6 +75,11 @@ class Ledger:
         if token is not None:
             self._told.add((invariant, token))
 
+    @property
+    def has_stalled(self) -> bool:
+        """Whether this machine has lately had no time for its programs: a fault like any other, but not ours to end."""
+        return now_ns() - self.stalled_ns < STALL_COUNTS_NS
+
     # What the processes say.
 
     def complaint(self, who: str, line: str) -> None:
@@ -91,7 +96,7 @@ class Ledger:
         self._reasons[token] = reason
         if self._quiet_ns is None:
             return
-        if now_ns() - self.stalled_ns < STALL_COUNTS_NS:
+        if self.has_stalled:
             self.excused_losses += 1
         else:
             self.fail(GAPS, f"{who} lost its term by {reason} while all was well")

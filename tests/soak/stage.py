@@ -9,7 +9,7 @@ import random
 import time
 from typing import Any
 
-from ledger import EXITS, GHOSTS, LIVENESS, Ledger
+from ledger import EXITS, GHOSTS, LIVENESS, SECOND, Ledger
 from members import Cluster, Witness, now_ns
 from network import Network
 from workers import Candidate, Failed, Peer, Worker
@@ -148,6 +148,9 @@ class Stage:
     # What must hold.
 
     def ended_badly(self, candidate: Candidate, status: int) -> None:
+        if self.ledger.has_stalled and "has not confirmed" in self.ledger.last_complaint:
+            self.ledger.excused_exits += 1
+            return
         self.ledger.fail(
             EXITS, f"{candidate.name} was told to withdraw and ended with {status}; {self.ledger.last_complaint}"
         )
@@ -173,7 +176,9 @@ class Stage:
                     if not peer.is_waiting:
                         peer.note(asked_ns)
                 return time.monotonic() - start
-            waited_s = time.monotonic() - start
+            # From the last fault on, of which the machine may have brought one more.
+            since_stall_s = (now_ns() - self.ledger.stalled_ns) / SECOND
+            waited_s = min(time.monotonic() - start, since_stall_s)
             if waited_s > within_s and not is_late:
                 is_late = True
                 ghosts = [problem for problem in problems if "stands" in problem]
