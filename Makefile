@@ -13,7 +13,7 @@ MAIN_ETCDCTL := $(if $(ETCD),$(or $(wildcard $(dir $(ETCD))etcdctl),etcdctl),$(T
 # The linters of Python.
 PYTHON := $(TOOLS)/python/bin
 PYTHON_PACKAGE := bindings/python
-PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py tests/*.py tests/install/*.py tests/tools/*.py tests/fuzz/*.py \
+PYTHON_FILES := $(wildcard benches/*.py examples/*.py examples/python/*.py packaging/*.py tests/*.py tests/install/*.py tests/tools/*.py tests/fuzz/*.py \
 	$(PYTHON_PACKAGE)/*.py $(PYTHON_PACKAGE)/src/tenure/*.py $(PYTHON_PACKAGE)/tests/*.py)
 GO_MODULES := $(dir $(wildcard tests/peer/go.mod bindings/go/go.mod examples/go/go.mod benches/go/go.mod))
 
@@ -369,7 +369,7 @@ lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 	for module in $(GO_MODULES); do (cd $$module && $(GO_ENV) go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
-	MYPYPATH=benches:examples:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --config-file tests/tools/mypy.ini $(PYTHON_FILES)
+	MYPYPATH=benches:examples:packaging:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --config-file tests/tools/mypy.ini $(PYTHON_FILES)
 
 ## make fmt: formats the sources
 fmt: $(PYTHON)/ruff
@@ -568,8 +568,54 @@ lint: lint-hosts
 lint-hosts: $(GO_LIBRARY) $(PYTHON)/ruff
 	@unformatted=$$(gofmt -l tests/hosts/go); [ -z "$$unformatted" ] || { echo "run: gofmt -w $$unformatted"; exit 1; }
 	cd tests/hosts/go && $(GO_ENV) go vet .
-	MYPYPATH=$(PYTHON_PACKAGE)/src $(PYTHON)/mypy --strict tests/hosts/host.py
-	$(PYTHON)/mypy --strict tests/hosts/hosts.py
+	MYPYPATH=$(PYTHON_PACKAGE)/src $(PYTHON)/mypy --config-file tests/tools/mypy.ini tests/hosts/host.py
+	$(PYTHON)/mypy --config-file tests/tools/mypy.ini tests/hosts/hosts.py
+
+## make licences: writes THIRD-PARTY.txt, which the packages carry, and docs/licences.md
+.PHONY: licences test-licences audit
+licences: | packages
+	packaging/licences.py update
+
+TEST_PARTS += test-licences
+test-licences: | packages
+	packaging/licences.py check
+	tests/licences_test.py
+
+## make audit: the dependencies' known holes, licences and sources; needs the network, for RustSec's list of holes
+# AUDIT='licenses bans sources': what needs no list.
+CARGO_DENY := 0.20.2
+AUDIT := advisories licenses bans sources
+audit: $(TOOLS)/cargo/bin/cargo-deny
+	$< --locked check $(AUDIT)
+
+# Apart from the build, so that no lock of its target folder is waited for.
+$(TOOLS)/cargo/bin/cargo-deny:
+	CARGO_TARGET_DIR=$(TOOLS)/cargo/build cargo install --locked --quiet --version $(CARGO_DENY) --root $(TOOLS)/cargo cargo-deny
+	rm -rf $(TOOLS)/cargo/build
+
+## make soak HOURS=2: workers in three languages under random faults for so long, and what must hold of them all the way
+# Result and log are in target/soak. SEED= makes the same faults come again.
+HOURS := 2
+SOAK := $(TARGET)/soak
+TEST_PARTS += test-soak
+
+.PHONY: soak test-soak lint-soak
+soak: $(TARGET)/examples/release/worker $(TARGET)/examples/release/go-worker $(MAIN_ETCD) $(TOOLS)/peer
+	@mkdir -p $(SOAK)
+	$(RUN_SOAK) --c-worker $< --go-worker $(word 2,$^) --library $(RELEASE)/libtenure.so \
+		--hours $(HOURS) $(if $(SEED),--seed $(SEED)) --result $(SOAK)/result.txt
+
+RUN_SOAK = tests/soak/run.py --etcd $(MAIN_ETCD) --peer $(TOOLS)/peer
+
+# A minute of it, with the library that is tested.
+test-soak: $(TESTED)/c/worker $(GO_LIBRARY) $(MAIN_ETCD) $(TOOLS)/peer
+	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/worker ./worker
+	tests/soak/ledger_test.py
+	$(RUN_SOAK) --c-worker $< --go-worker $(GO_EXAMPLES)/worker --library $(LIBRARY_FOLDER)/libtenure.so --hours 0.012 --ttl 2
+
+lint: lint-soak
+lint-soak: $(PYTHON)/ruff
+	MYPYPATH=examples:tests/tools:tests/soak $(PYTHON)/mypy --config-file tests/tools/mypy.ini tests/soak/*.py
 
 ## make clean: removes all that was built
 clean:

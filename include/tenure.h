@@ -645,6 +645,7 @@ tenure_code tenure_service_leader(struct tenure_service *service,
  * answer with `tenure_candidates_free`.
  *
  * Errors: INVALID_NAME, NAME_COLLISION, TIMEOUT, UNAVAILABLE, TLS, AUTHENTICATION_FAILED, PERMISSION_DENIED, CLOSED;
+ * VALUE_TOO_LARGE when their keys and values are more than 256 MiB together;
  * INVALID_ARGUMENT for a timeout below -1.
  */
 tenure_code tenure_service_candidates(struct tenure_service *service,

@@ -26,13 +26,17 @@ Upstream-Name: tenure
 Files: *
 Copyright: the Tenure authors
 License: Apache-2.0
- On Debian systems the text of the Apache License 2.0 is in /usr/share/common-licenses/Apache-2.0."
+ On Debian systems the text of the Apache License 2.0 is in /usr/share/common-licenses/Apache-2.0.
+Comment:
+ The libraries contain works of others, each under a licence of its own: they and
+ the texts of these licences are in the file THIRD-PARTY.txt beside this one."
 
 # NAME FIELDS: packs what lies in $output/NAME.
 pack() {
     folder=$output/$1
     mkdir -p "$folder/usr/share/doc/$1" "$folder/DEBIAN"
     echo "$copyright" >"$folder/usr/share/doc/$1/copyright"
+    install -m 644 "$root/THIRD-PARTY.txt" "$folder/usr/share/doc/$1/THIRD-PARTY.txt"
     gzip -9n <"$root/CHANGELOG.md" >"$folder/usr/share/doc/$1/changelog.gz"
     (cd "$folder" && find usr -type f -exec md5sum {} + | sort -k 2) >"$folder/DEBIAN/md5sums"
     cat >"$folder/DEBIAN/control" <<END

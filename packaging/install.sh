@@ -32,7 +32,7 @@ top=$destdir$prefix
 headers=$(ls "$root/include")
 files="$lib/$shared $lib/$soname $lib/libtenure.so $lib/libtenure.a $lib/pkgconfig/tenure.pc
     $lib/pkgconfig/tenure-static.pc $lib/cmake/Tenure/TenureConfig.cmake $lib/cmake/Tenure/TenureConfigVersion.cmake
-    share/doc/tenure/LICENSE $(for header in $headers; do echo "include/$header"; done)"
+    share/doc/tenure/LICENSE share/doc/tenure/THIRD-PARTY.txt $(for header in $headers; do echo "include/$header"; done)"
 
 fill() { # TEMPLATE FILE: with how to get from the file's folder to the prefix
     up=$(echo "$(dirname "$2")" | sed 's|[^/][^/]*|..|g')
@@ -52,7 +52,7 @@ install)
     ln -sf "$shared" "$top/$lib/$soname"
     ln -sf "$soname" "$top/$lib/libtenure.so"
     for header in $headers; do install -m 644 "$root/include/$header" "$top/include/$header"; done
-    install -m 644 "$root/LICENSE" "$top/share/doc/tenure/LICENSE"
+    for text in LICENSE THIRD-PARTY.txt; do install -m 644 "$root/$text" "$top/share/doc/tenure/$text"; done
     for pc in tenure.pc tenure-static.pc; do fill $pc "$lib/pkgconfig/$pc"; done
     for cmake in TenureConfig.cmake TenureConfigVersion.cmake; do fill $cmake "$lib/cmake/Tenure/$cmake"; done
     echo "installed Tenure $version in $top"

@@ -249,7 +249,8 @@ impl Service {
     /// `default`.
     ///
     /// # Errors
-    /// As [`leader`](Self::leader), but not NoLeader.
+    /// As [`leader`](Self::leader), but not NoLeader; [`Code::ValueTooLarge`] when keys and values are more than
+    /// 256 MiB together.
     pub fn candidates(&self, election: &str, timeout: Duration) -> Result<Vec<Candidate>, Error> {
         match self.read(ReadKind::Candidates, election, timeout)? {
             Reply::Candidates(candidates) => Ok(candidates),

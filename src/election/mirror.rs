@@ -1,6 +1,6 @@
 //! The candidates of one election as a copy in revision order, fed by a list and a watch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::store::{LeaseId, Revision};
@@ -8,6 +8,12 @@ use crate::store::{LeaseId, Revision};
 /// Values up to this size, in bytes, are kept; a larger one is read when it is needed. So a neighbour's flood of
 /// huge values can't fill our memory.
 pub(crate) const KEPT_VALUE_BYTES: usize = 16 * 1024;
+
+/// All values of a mirror together, in bytes: nor can a flood of small ones.
+const KEPT_VALUES_BYTES: usize = 64 * KEPT_VALUE_BYTES;
+
+/// Changes that wait for a list keep their values up to this number.
+const KEPT_CHANGES: usize = 64;
 
 /// A candidate's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +42,28 @@ impl Change {
             Change::Put { revision, .. } | Change::Delete { revision, .. } => *revision,
         }
     }
+
+    /// Puts it behind those that wait.
+    pub(crate) fn wait_in(mut self, waiting: &mut Vec<Change>) {
+        if let Change::Put { entry, .. } = &mut self
+            && waiting.len() >= KEPT_CHANGES
+        {
+            entry.value = None;
+        }
+        waiting.push(self);
+    }
 }
 
 /// The copy. It is whole ("synced") after a list that was read while the watch was open, until the watch breaks.
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
+    /// By name. Whatever is done for one change takes no time that grows with their number: a neighbour may have put
+    /// a hundred thousand of them.
+    entries: HashMap<Box<[u8]>, Entry>,
     /// By token, then name: the order of etcd's queue.
-    entries: Vec<Entry>,
+    order: BTreeSet<(Revision, Box<[u8]>)>,
+    /// Bytes of all values.
+    kept: usize,
     nested: BTreeSet<Box<[u8]>>,
     /// All changes up to here are in; never falls while synced.
     revision: Revision,
@@ -67,7 +88,7 @@ impl Mirror {
 
     /// The lowest candidate.
     pub(crate) fn leader(&self) -> Option<&Entry> {
-        self.entries.first()
+        self.order.first().and_then(|(_, name)| self.entries.get(name))
     }
 
     /// A key of another election below this one.
@@ -78,15 +99,17 @@ impl Mirror {
     /// Whether the candidate of this name, token and lease is the lowest; `None` if it isn't there, or not on that
     /// lease any more.
     pub(crate) fn is_lowest(&self, name: &[u8], token: Revision, lease: LeaseId) -> Option<bool> {
-        let at = self.entries.iter().position(|entry| entry.token == token && *entry.name == *name)?;
-        self.entries[at].lease.is_none_or(|held| held == lease).then_some(at == 0)
+        let entry = self.entries.get(name).filter(|entry| entry.token == token)?;
+        let lowest = self.order.first().is_some_and(|(_, first)| **first == *name);
+        entry.lease.is_none_or(|held| held == lease).then_some(lowest)
     }
 
     /// Sets what was read apart of a candidate, unless the watch has told something newer meanwhile.
     pub(crate) fn complete(&mut self, read: Entry) {
-        let same = |known: &&mut Entry| known.token == read.token && known.name == read.name;
-        if let Some(known) = self.entries.iter_mut().find(same).filter(|known| known.changed <= read.changed) {
-            *known = read;
+        let older = |known: &Entry| known.token == read.token && known.changed <= read.changed;
+        if self.entries.get(&read.name).is_some_and(older) {
+            self.remove(&read.name.clone());
+            self.insert(read);
         }
     }
 
@@ -118,11 +141,13 @@ impl Mirror {
     }
 
     fn replace(&mut self, entries: Vec<Entry>, revision: Revision) {
-        let kept = std::mem::take(&mut self.entries);
+        let former = std::mem::take(&mut self.entries);
+        self.order.clear();
+        self.kept = 0;
         self.nested.clear();
         for mut entry in entries {
-            let same = |k: &&Entry| k.token == entry.token && k.name == entry.name && k.changed == entry.changed;
-            if let Some(known) = kept.iter().find(same) {
+            let same = |known: &&Entry| known.token == entry.token && known.changed == entry.changed;
+            if let Some(known) = former.get(&entry.name).filter(same) {
                 entry.value = entry.value.or_else(|| known.value.clone());
                 entry.lease = entry.lease.or(known.lease);
             }
@@ -137,7 +162,7 @@ impl Mirror {
         if self.synced {
             self.apply(change);
         } else if listing {
-            self.early.push(change);
+            change.wait_in(&mut self.early);
         }
     }
 
@@ -154,20 +179,40 @@ impl Mirror {
         self.revision = revision;
     }
 
-    fn put(&mut self, entry: Entry) {
+    fn put(&mut self, mut entry: Entry) {
         if entry.name.contains(&b'/') {
             self.nested.insert(entry.name);
             return;
         }
-        self.entries.retain(|known| known.name != entry.name);
-        let at = self.entries.partition_point(|known| (known.token, &known.name) < (entry.token, &entry.name));
-        self.entries.insert(at, entry);
+        self.remove(&entry.name);
+        // The leader's is what somebody may ask for; any other can be read when it leads.
+        let leads = self.order.first().is_none_or(|(token, name)| (entry.token, &entry.name) < (*token, name));
+        let size = entry.value.as_ref().map_or(0, |value| value.len());
+        if !leads && self.kept + size > KEPT_VALUES_BYTES {
+            entry.value = None;
+        }
+        self.insert(entry);
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        self.kept += entry.value.as_ref().map_or(0, |value| value.len());
+        self.order.insert((entry.token, entry.name.clone()));
+        self.entries.insert(entry.name.clone(), entry);
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        if let Some(entry) = self.entries.remove(name) {
+            self.kept -= entry.value.map_or(0, |value| value.len());
+            self.order.remove(&(entry.token, entry.name));
+        }
     }
 
     fn delete(&mut self, name: &[u8], revision: Revision) {
         self.nested.remove(name);
         // A key created at this very revision was created after the deletion, or is in the list already.
-        self.entries.retain(|known| *known.name != *name || known.token >= revision);
+        if self.entries.get(name).is_some_and(|known| known.token < revision) {
+            self.remove(name);
+        }
     }
 }
 
@@ -189,7 +234,7 @@ mod tests {
     }
 
     fn names(mirror: &Mirror) -> String {
-        mirror.entries.iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()).collect::<Vec<_>>().join(" ")
+        mirror.order.iter().map(|(_, name)| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -272,6 +317,34 @@ mod tests {
         ahead.list(vec![entry("a", 1), entry("b", 6)], 6);
         ahead.take_over(vec![entry("a", 1)], 4, vec![put("b", 6, 6), delete("a", 7)]);
         assert_eq!(names(&ahead), "b", "an older list, but what was told is newer");
+    }
+
+    /// Neighbours put as many keys as they like. Times that grew with the square of their number took minutes here.
+    #[test]
+    fn a_flood_of_candidates_takes_little_time_and_memory() {
+        const FLOOD: i64 = 50_000;
+        let value: Arc<[u8]> = vec![0; KEPT_VALUE_BYTES].into();
+        let big = |number: i64| Entry { value: Some(value.clone()), ..entry(&format!("{number:x}"), number) };
+        let mut mirror = Mirror::default();
+        (1..=FLOOD).for_each(|at| mirror.change(Change::Put { entry: big(at), revision: at }, true));
+        let waiting =
+            mirror.early.iter().filter(|change| matches!(change, Change::Put { entry, .. } if entry.value.is_some()));
+        assert_eq!(waiting.count(), KEPT_CHANGES);
+        mirror.list((1..=FLOOD).map(big).collect(), FLOOD);
+        mirror.list((1..=FLOOD).map(big).collect(), FLOOD);
+        for at in 1..=FLOOD {
+            mirror.change(Change::Put { entry: Entry { changed: FLOOD + at, ..big(at) }, revision: FLOOD + at }, true);
+            assert_eq!(mirror.is_lowest(format!("{at:x}").as_bytes(), at, 1), Some(at == 1));
+        }
+        let kept = || mirror.entries.values().filter_map(|entry| entry.value.as_ref()).map(|value| value.len());
+        assert!(kept().sum::<usize>() <= KEPT_VALUES_BYTES + KEPT_VALUE_BYTES);
+        assert_eq!(kept().sum::<usize>(), mirror.kept);
+        assert!(mirror.is_complete(), "the leader's is known");
+        (1..FLOOD).for_each(|at| mirror.change(delete(&format!("{at:x}"), 2 * FLOOD + at), true));
+        assert_eq!(names(&mirror), format!("{FLOOD:x}"));
+        assert_eq!((mirror.entries.len(), mirror.order.len(), mirror.is_complete()), (1, 1, false));
+        mirror.complete(Entry { changed: 2 * FLOOD, ..big(FLOOD) });
+        assert_eq!((mirror.is_complete(), mirror.kept), (true, KEPT_VALUE_BYTES));
     }
 
     #[test]

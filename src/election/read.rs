@@ -14,6 +14,9 @@ use crate::store::{Failure, KeyValue, Order, Range, Revision, StoreError, prefix
 /// Candidates of one page: their values may be 1 MiB each.
 const PAGE: i64 = 64;
 
+/// What all candidates of an answer may hold, keys and values. A neighbour may put more than this process has room for.
+const MAX_BYTES: usize = if cfg!(test) { 64 * 1024 } else { 256 * 1024 * 1024 };
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadKind {
@@ -35,7 +38,17 @@ pub(super) struct Read {
     trouble: Option<Error>,
     /// What earlier pages held, all of this revision.
     found: Vec<KeyValue>,
+    bytes: usize,
     revision: Revision,
+}
+
+impl Read {
+    /// What was found so far is of no use.
+    fn restart(&mut self) {
+        self.found.clear();
+        self.bytes = 0;
+        self.revision = 0;
+    }
 }
 
 impl Core {
@@ -46,7 +59,8 @@ impl Core {
         let id = self.next_id();
         let until = self.now + nanos(timeout);
         let backoff = Backoff::new(20 * MS, SECOND);
-        let read = Read { kind, election, reply, until, backoff, trouble: None, found: Vec::new(), revision: 0 };
+        let read =
+            Read { kind, election, reply, until, backoff, trouble: None, found: Vec::new(), bytes: 0, revision: 0 };
         self.reads.insert(id, read);
         self.timers.set(Timer::ReadLimit(id), until);
         self.send_read(id);
@@ -80,12 +94,17 @@ impl Core {
                     read.revision = header.revision;
                 }
                 let more = range.more && read.kind == ReadKind::Candidates;
+                read.bytes += range.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum::<usize>();
+                if read.bytes > MAX_BYTES {
+                    let (election, limit) = (&read.election, MAX_BYTES / 1024);
+                    let message = format!("election `{election}`: its candidates hold more than {limit} KiB together");
+                    return self.end_read(id, Err(Error::new(Code::ValueTooLarge, message)));
+                }
                 read.found.extend(range.kvs);
                 if more { self.send_read(id) } else { self.read_done(id) }
             }
             Err(error) if error.failure == Failure::Compacted => {
-                read.found.clear();
-                read.revision = 0;
+                read.restart();
                 self.send_read(id);
             }
             Err(error) if error.failure.is_transient() => {
@@ -138,8 +157,7 @@ impl Core {
     /// Pages of a former cluster are of no use; what is under way fails, and is asked for again.
     pub(super) fn restart_reads(&mut self) {
         for read in self.reads.values_mut() {
-            read.found.clear();
-            read.revision = 0;
+            read.restart();
         }
     }
 

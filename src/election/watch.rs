@@ -298,7 +298,7 @@ impl Core {
         let Some(election) = self.elections.get_mut(name) else { return };
         let listing = self.watch.wide_listing.is_some() || election.listing.is_some();
         match &mut election.found {
-            Some(found) if election.watched && !own => found.changes.push(change),
+            Some(found) if election.watched && !own => change.wait_in(&mut found.changes),
             _ if election.watched && !own => {}
             _ => election.mirror.change(change, listing),
         }

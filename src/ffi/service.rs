@@ -206,6 +206,7 @@ pub unsafe extern "C" fn tenure_service_leader(
 /// answer with `tenure_candidates_free`.
 ///
 /// Errors: INVALID_NAME, NAME_COLLISION, TIMEOUT, UNAVAILABLE, TLS, AUTHENTICATION_FAILED, PERMISSION_DENIED, CLOSED;
+/// VALUE_TOO_LARGE when their keys and values are more than 256 MiB together;
 /// INVALID_ARGUMENT for a timeout below -1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tenure_service_candidates(

@@ -209,7 +209,8 @@ class Archive(Case):
             archive.extractall(self.folder)
         unpacked = self.folder / name
         self.assertTrue((unpacked / "share/doc/tenure/docs/options.md").is_file())
-        self.assertTrue((unpacked / "share/doc/tenure/LICENSE").is_file())
+        for text in ("LICENSE", "THIRD-PARTY.txt"):
+            self.assertTrue((unpacked / "share/doc/tenure" / text).is_file(), text)
         self.check_pkg_config(unpacked)
 
 
@@ -271,6 +272,7 @@ class Debian(Case):
         for name in self.NAMES:
             self.assertEqual((fields[name]["Package"], fields[name]["Version"]), (name, f"{VERSION}-1"))
             self.assertEqual(fields[name]["Multi-Arch"], "same")
+            self.assertIn(f"/usr/share/doc/{name}/THIRD-PARTY.txt", run("dpkg-deb", "--contents", self.file(name)))
             owners = {line.split()[1] for line in run("dpkg-deb", "--contents", self.file(name)).splitlines()}
             self.assertEqual(owners, {"root/root"})
         self.assertRegex(fields["libtenure0"]["Depends"], r"^libc6 \(>= 2\.\d+\), libgcc-s1 \(>= [\d.]+\)$")

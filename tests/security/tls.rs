@@ -112,6 +112,62 @@ fn a_server_whose_certificate_has_expired_is_refused() {
     assert_says(&error, Code::Tls, &[&endpoint, "its certificate has expired"]);
 }
 
+/// Whatever is wrong with a certificate, no setting makes it right but one that says what to trust.
+#[test]
+fn a_certificate_that_proves_nothing_is_refused_whatever_the_settings() {
+    let pki = Pki::new();
+    for (identity, reason) in [
+        (&pki.misplaced_server, "its certificate is for another name"),
+        (&pki.misnamed_server, "its certificate is for another name"),
+        (&pki.early_server, "its certificate is not valid yet"),
+        (&pki.expired_server, "its certificate has expired"),
+        (&pki.self_signed_server, "signed by no authority that is trusted"),
+        (&pki.other_server, "signed by no authority that is trusted"),
+    ] {
+        let server = server(&pki, identity);
+        let (endpoint, ca_file) = (server.endpoint(), text(&pki.authority.certificate));
+        let (client, key) = (text(&pki.client.certificate), text(&pki.client.key));
+        for more in [
+            &[][..],
+            &[("open_offline", "true")],
+            &[("server_name", "127.0.0.1")],
+            &[("cert_file", client), ("key_file", key)],
+            &[("username", "ann"), ("password", "open-sesame")],
+        ] {
+            let error = refused(&[&[("endpoints", &*endpoint), ("ca_file", ca_file)], more].concat());
+            assert_says(&error, Code::Tls, &[&endpoint, reason]);
+        }
+        // What it would be without TLS is no way in either.
+        let bare = server.address();
+        let error = refused(&[("endpoints", &bare), ("ca_file", ca_file)]);
+        assert_says(&error, Code::Tls, &[reason]);
+    }
+}
+
+/// The leaf is not its own authority, unless it is named as one and says so.
+#[test]
+fn a_self_signed_server_is_believed_only_when_it_is_named() {
+    let pki = Pki::new();
+    let server = server(&pki, &pki.self_signed_server);
+    let error = refused(&[("endpoints", &server.endpoint())]);
+    assert_says(&error, Code::Tls, &["signed by no authority that is trusted"]);
+    open(&[("endpoints", &server.endpoint()), ("ca_file", text(&pki.self_signed_server.certificate))]);
+}
+
+#[test]
+fn no_option_turns_the_check_off_and_none_sends_in_the_clear_what_is_to_be_encrypted() {
+    let mut options = tenure::ServiceOptions::new();
+    for name in ["insecure", "insecure_skip_verify", "insecure_skip_tls_verify", "skip_verify", "tls", "verify"] {
+        assert_eq!(options.set(name, "true").unwrap_err().code(), Code::UnknownOption, "{name}");
+    }
+    let pki = Pki::new();
+    for name in ["ca_file", "server_name"] {
+        let value = if name == "ca_file" { text(&pki.authority.certificate) } else { "localhost" };
+        let error = refused(&[("endpoints", "http://127.0.0.1:1"), (name, value)]);
+        assert_says(&error, Code::InvalidValue, &["http:// would go unencrypted"]);
+    }
+}
+
 #[test]
 fn http_and_https_taken_for_each_other_are_told_apart() {
     on_each_version(|version| {

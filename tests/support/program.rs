@@ -183,6 +183,10 @@ impl Program {
         self.process.cont();
     }
 
+    pub fn pid(&self) -> i32 {
+        self.process.pid().as_raw_nonzero().get()
+    }
+
     /// Kills it (SIGKILL).
     pub fn kill(&mut self) {
         self.is_killed.store(true, Ordering::Release);

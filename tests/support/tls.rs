@@ -29,6 +29,12 @@ pub struct Pki {
     pub expired_client: Identity,
     /// For `elsewhere.example` only.
     pub misnamed_server: Identity,
+    /// For 127.0.0.2 only.
+    pub misplaced_server: Identity,
+    /// Valid from 2100 on.
+    pub early_server: Identity,
+    /// Signed by nobody else.
+    pub self_signed_server: Identity,
     pub other_authority: Identity,
     /// As `server`, issued by the other authority.
     pub other_server: Identity,
@@ -48,6 +54,9 @@ impl Pki {
             expired_server: ours.issue(&folder, "expired-server", here, true),
             expired_client: ours.issue(&folder, "expired-client", &[], true),
             misnamed_server: ours.issue(&folder, "misnamed-server", &["elsewhere.example"], false),
+            misplaced_server: ours.issue(&folder, "misplaced-server", &["127.0.0.2"], false),
+            early_server: ours.issue_from(&folder, "early-server", here, Some((2100, 2101))),
+            self_signed_server: self_signed(&folder, "self-signed-server", here),
             other_server: other.issue(&folder, "other-server", here, false),
             other_client: other.issue(&folder, "other-client", &[], false),
             authority: ours.files,
@@ -73,16 +82,28 @@ impl Authority {
     }
 
     fn issue(&self, folder: &Folder, name: &str, hosts: &[&str], is_expired: bool) -> Identity {
+        self.issue_from(folder, name, hosts, is_expired.then_some((2020, 2021)))
+    }
+
+    /// Valid from the beginning of one year to that of another, or for long.
+    fn issue_from(&self, folder: &Folder, name: &str, hosts: &[&str], years: Option<(i32, i32)>) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = params(name, hosts);
         // A server is its own client as well: etcd's gateway connects to it.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        if is_expired {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
+        if let Some((from, to)) = years {
+            params.not_before = date_time_ymd(from, 1, 1);
+            params.not_after = date_time_ymd(to, 1, 1);
         }
         write(folder, name, &params.signed_by(&key, &self.issuer).unwrap().pem(), &key)
     }
+}
+
+fn self_signed(folder: &Folder, name: &str, hosts: &[&str]) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = params(name, hosts);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    write(folder, name, &params.self_signed(&key).unwrap().pem(), &key)
 }
 
 fn params(name: &str, hosts: &[&str]) -> CertificateParams {

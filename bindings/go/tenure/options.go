@@ -53,6 +53,35 @@ type Options struct {
 	More map[string]string
 }
 
+// hidden stands where a password is shown.
+const hidden = "***"
+
+// shown are options without a password, printed as any other struct is.
+type shown Options
+
+func (o Options) withoutPassword() shown {
+	if o.Password != "" {
+		o.Password = hidden
+	}
+	more := o.More
+	if _, isSet := more["password"]; isSet {
+		o.More = make(map[string]string, len(more))
+		for name, value := range more {
+			o.More[name] = value
+		}
+		o.More["password"] = hidden
+	}
+	return shown(o)
+}
+
+// Format prints the options without the password, which would else be in every log that shows them.
+func (o Options) Format(state fmt.State, verb rune) {
+	fmt.Fprintf(state, fmt.FormatString(state, verb), o.withoutPassword())
+}
+
+// LogValue is what log/slog shows: the options without the password.
+func (o Options) LogValue() slog.Value { return slog.AnyValue(o.withoutPassword()) }
+
 // CampaignOptions are those of a campaign. Every zero value is the default.
 type CampaignOptions struct {
 	// Value is what the candidate announces, bytes of any kind, at most 1 MiB; nil is the service's. An empty one is

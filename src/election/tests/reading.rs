@@ -97,6 +97,22 @@ fn a_queue_exactly_as_long_as_a_page_is_whole() {
 }
 
 #[test]
+fn candidates_of_more_bytes_than_there_is_room_for_are_refused() {
+    let mut world = World::new();
+    let a = world.service();
+    world.etcd.foreign_lease(77);
+    for number in 0..100 {
+        let key = [world.prefix("e"), format!("{number}").into_bytes()].concat();
+        world.etcd.put(key, &[b'x'; 1000], 77);
+    }
+    let read = candidates(&mut world, a);
+    let error = world.expect_refusal(read, Code::ValueTooLarge);
+    assert!(error.message().contains("`e`: its candidates hold more than 64 KiB"), "{error}");
+    let read = leader(&mut world, a);
+    assert_eq!(expect_leader(&mut world, read).value.len(), 1000, "one of them has room");
+}
+
+#[test]
 fn pages_show_the_queue_of_one_instant() {
     let mut world = World::new();
     let a = world.service();

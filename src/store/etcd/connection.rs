@@ -19,8 +19,12 @@ use crate::store::{Failure, Header, StoreError};
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
-/// What Go's client takes: the server limits requests, but a list of many keys can be larger than any request.
-const MAX_ANSWER_BYTES: usize = i32::MAX as usize;
+/// The server limits requests to 1.5 MiB, but the answer to a group of reads, or a page of a list, holds many keys:
+/// 100 of the largest, at most. What is larger is a neighbour's doing, and not worth our memory.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+/// One transaction's changes are no larger than a request. Only a watch that lags gets more at once (a thousand
+/// revisions, whatever their size); another one, from now on, and a list are cheaper than that.
+const MAX_EVENTS_BYTES: usize = 32 * 1024 * 1024;
 /// Fresh tokens that may be refused in a row when a watch is created. More than one, because every change of users
 /// or roles makes a token old.
 const MAX_WATCH_RENEWALS: u32 = 3;
@@ -96,7 +100,7 @@ impl Connection {
             generation,
             kv: client.kv_client().max_decoding_message_size(MAX_ANSWER_BYTES),
             lease: client.lease_client(),
-            watch: client.watch_client().max_decoding_message_size(MAX_ANSWER_BYTES),
+            watch: client.watch_client().max_decoding_message_size(MAX_EVENTS_BYTES),
             keep_alives: KeepAlives::default(),
             client,
             user,
