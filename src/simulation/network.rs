@@ -142,6 +142,7 @@ impl Distant {
     async fn call<T: Send + 'static>(&self, timeout: Duration, act: impl AsyncServe<T>) -> Result<T, StoreError> {
         let (network, store, fate) = (self.network.clone(), self.store.clone(), self.network.fate());
         let (answer, answered) = oneshot::channel();
+        #[allow(clippy::disallowed_methods, reason = "the network, which no process can stop")]
         tokio::spawn(async move {
             sleep(fate.to).await;
             if fate.lost || network.weather().mute {

@@ -110,7 +110,7 @@ impl Process {
     pub(super) fn resign(&mut self, chosen: u64) -> String {
         let Some((id, standing)) = self.chosen(chosen) else { return "has nothing to resign".into() };
         standing.resigned = true;
-        if chosen % 3 == 0 {
+        if chosen.is_multiple_of(3) {
             standing.campaign.abandon();
         } else if let Err(error) = standing.campaign.resign(NOW) {
             assert_eq!(error.code(), Code::Pending, "{error}");
