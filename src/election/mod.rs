@@ -19,7 +19,8 @@ mod mirror;
 mod observer;
 mod read;
 mod session;
-#[cfg(all(test, not(model)))]
+#[cfg(test)]
+#[cfg(not(model))]
 mod tests;
 mod timers;
 mod watch;

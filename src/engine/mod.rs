@@ -6,9 +6,11 @@ mod driver;
 mod mailbox;
 #[cfg(test)]
 mod mailbox_tests;
-#[cfg(all(test, model))]
+#[cfg(test)]
+#[cfg(model)]
 mod models;
-#[cfg(all(test, not(model)))]
+#[cfg(test)]
+#[cfg(not(model))]
 mod paused_tests;
 mod runtime;
 mod term;

@@ -355,6 +355,7 @@ impl Content {
 #[path = "handle_tests.rs"]
 mod tests;
 
-#[cfg(all(test, model))]
+#[cfg(test)]
+#[cfg(model)]
 #[path = "handle_models.rs"]
 mod models;

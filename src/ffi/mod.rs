@@ -23,5 +23,6 @@ pub mod version;
 #[cfg(test)]
 mod tests;
 
-#[cfg(all(test, model))]
+#[cfg(test)]
+#[cfg(model)]
 mod models;
