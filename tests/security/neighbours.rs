@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use tenure::store::etcd::{Etcd, EtcdConfig};
-use tenure::store::{Op, Range, Store, Txn, prefix_end};
+use tenure::store::{Compare, Op, Range, Store, Txn, prefix_end};
 use tenure::{Code, State};
 use tokio::runtime::{Builder, Runtime};
 
@@ -32,19 +32,29 @@ impl Neighbour {
     }
 
     /// Repeated where a busy machine has let it time out: done twice, all of this is as if done once.
-    fn run(&self, then: Vec<Op>) {
+    fn run(&self, then: Vec<Op>) -> i64 {
+        self.run_if(vec![], then)
+    }
+
+    /// The revision after it.
+    fn run_if(&self, compares: Vec<Compare>, then: Vec<Op>) -> i64 {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let txn = Txn { then: then.clone(), ..Txn::default() };
+            let txn = Txn { compares: compares.clone(), then: then.clone(), ..Txn::default() };
             match self.runtime.block_on(self.store.txn(txn, LIMIT)) {
                 Err(error) if error.failure.is_unknown() && Instant::now() < deadline => {}
-                outcome => break drop(outcome.unwrap()),
+                outcome => break outcome.unwrap().0.revision,
             }
         }
     }
 
-    fn put(&self, key: &[u8], value: &[u8], lease: i64) {
-        self.run(vec![Op::Put { key: key.to_vec(), value: value.to_vec(), lease }]);
+    fn put(&self, key: &[u8], value: &[u8], lease: i64) -> i64 {
+        self.run(vec![Op::Put { key: key.to_vec(), value: value.to_vec(), lease }])
+    }
+
+    /// Deletes what was put at a revision, and nothing that came after it.
+    fn take_back(&self, key: &[u8], put: i64) {
+        self.run_if(vec![Compare::ModRevision(key.to_vec(), put)], vec![Op::Delete(key.to_vec())]);
     }
 
     fn delete(&self, key: &[u8]) {
@@ -52,7 +62,9 @@ impl Neighbour {
     }
 
     fn all(&self, keys: &[Vec<u8>], op: impl Fn(&Vec<u8>) -> Op) {
-        keys.chunks(100).for_each(|some| self.run(some.iter().map(&op).collect()));
+        for some in keys.chunks(100) {
+            self.run(some.iter().map(&op).collect());
+        }
     }
 
     /// A lease for a year that nobody renews.
@@ -86,7 +98,8 @@ fn key(election: &str, name: impl AsRef<[u8]>) -> Vec<u8> {
 fn garbage_keys_are_waited_for_and_gone_when_they_are_gone() {
     on_each_version(|version| {
         let server = Server::start(version);
-        let (service, neighbour) = (open(&[("endpoints", &server.endpoint())]), Neighbour::of(&server));
+        let (service, neighbour) =
+            (open(&[("endpoints", &server.endpoint()), ("ttl", "120s")]), Neighbour::of(&server));
         let long = vec![b'a'; 100_000];
         let names: [&[u8]; 12] = [
             b"",
@@ -126,7 +139,7 @@ fn garbage_keys_are_waited_for_and_gone_when_they_are_gone() {
 #[test]
 fn keys_beside_an_election_are_not_in_it() {
     let server = Server::start(Version::default());
-    let (service, neighbour) = (open(&[("endpoints", &server.endpoint())]), Neighbour::of(&server));
+    let (service, neighbour) = (open(&[("endpoints", &server.endpoint()), ("ttl", "120s")]), Neighbour::of(&server));
     for beside in ["_ld", "_ld/", "_ld/shop", "_ld/shop/", "_ld/shop/one", "_ld/shop/one0", "_ld/shop/on/e", "_le", "0"]
     {
         neighbour.put(beside.as_bytes(), b"mine", 0);
@@ -139,8 +152,8 @@ fn keys_beside_an_election_are_not_in_it() {
 #[test]
 fn a_nested_key_keeps_all_from_leading_but_who_leads_and_is_named() {
     let server = Server::start(Version::default());
-    let (service, neighbour) = (open(&[("endpoints", &server.endpoint())]), Neighbour::of(&server));
-    let other = open(&[("endpoints", &server.endpoint())]);
+    let (service, neighbour) = (open(&[("endpoints", &server.endpoint()), ("ttl", "120s")]), Neighbour::of(&server));
+    let other = open(&[("endpoints", &server.endpoint()), ("ttl", "120s")]);
     let leader = lead(&service, "nest", &[]);
     neighbour.put(&key("nest", "egg/1"), b"mine", 0);
     let candidate = Candidate::stand(&other, "nest", &[("rejoin", "true")]);
@@ -157,7 +170,7 @@ fn a_nested_key_keeps_all_from_leading_but_who_leads_and_is_named() {
 #[test]
 fn a_key_that_nobody_owns_blocks_until_it_is_removed_and_waiting_can_be_limited() {
     let server = Server::start(Version::default());
-    let (service, neighbour) = (open(&[("endpoints", &server.endpoint())]), Neighbour::of(&server));
+    let (service, neighbour) = (open(&[("endpoints", &server.endpoint()), ("ttl", "120s")]), Neighbour::of(&server));
     neighbour.put(&key("blocked", "1"), b"mine", neighbour.lease());
     let impatient = Candidate::stand(&service, "blocked", &[("wait_limit", "1s")]);
     impatient.expect(State::Follower);
@@ -178,9 +191,11 @@ fn a_key_that_nobody_owns_blocks_until_it_is_removed_and_waiting_can_be_limited(
 fn huge_values_are_waited_for_and_read() {
     const COUNT: usize = 20;
     let server = Server::start(Version::default());
-    let (service, neighbour) = (open(&[("endpoints", &server.endpoint())]), Neighbour::of(&server));
+    let (service, neighbour) = (open(&[("endpoints", &server.endpoint()), ("ttl", "120s")]), Neighbour::of(&server));
     let keys: Vec<Vec<u8>> = (0..COUNT).map(|number| key("huge", format!("{number:x}"))).collect();
-    keys.iter().for_each(|key| neighbour.put(key, &vec![b'x'; HUGE], 0));
+    for key in &keys {
+        neighbour.put(key, &vec![b'x'; HUGE], 0);
+    }
     let onlooker = Onlooker::observe(&service, "huge");
     let candidate = Candidate::stand(&service, "huge", &[]);
     candidate.expect(State::Follower);
@@ -194,9 +209,11 @@ fn huge_values_are_waited_for_and_read() {
     }
     candidate.expect(State::Leader);
     // And while it leads, and others wait.
-    let follower = open(&[("endpoints", &server.endpoint())]);
+    let follower = open(&[("endpoints", &server.endpoint()), ("ttl", "120s")]);
     let follower = follow(&follower, "huge");
-    keys.iter().for_each(|key| neighbour.put(key, &vec![b'x'; HUGE], 0));
+    for key in &keys {
+        neighbour.put(key, &vec![b'x'; HUGE], 0);
+    }
     keys.iter().for_each(|key| neighbour.delete(key));
     assert!(candidate.campaign.is_leader());
     candidate.campaign.resign(LIMIT).unwrap();
@@ -207,7 +224,7 @@ fn huge_values_are_waited_for_and_read() {
 fn a_flood_of_candidates_is_a_queue_like_any_other() {
     let server = Server::start(Version::default());
     let endpoint = server.endpoint();
-    let (service, neighbour) = (open(&[("endpoints", &endpoint), ("ttl", "5s")]), Neighbour::of(&server));
+    let (service, neighbour) = (open(&[("endpoints", &endpoint), ("ttl", "120s")]), Neighbour::of(&server));
     let bystander = lead(&service, "bystander", &[]);
     let keys: Vec<Vec<u8>> = (0..FLOOD).map(|number| key("flood", format!("{number:x}"))).collect();
     let lease = neighbour.lease();
@@ -239,7 +256,8 @@ fn a_flood_of_candidates_is_a_queue_like_any_other() {
 fn a_key_that_is_taken_over_ends_the_term_and_the_next_one_comes() {
     on_each_version(|version| {
         let server = Server::start(version);
-        let (service, neighbour) = (open(&[("endpoints", &server.endpoint())]), Neighbour::of(&server));
+        let (service, neighbour) =
+            (open(&[("endpoints", &server.endpoint()), ("ttl", "120s")]), Neighbour::of(&server));
         let candidate = Candidate::stand(&service, "taken", &[("rejoin", "true")]);
         let mut former = 0;
         for turn in 0..6 {
@@ -247,21 +265,21 @@ fn a_key_that_is_taken_over_ends_the_term_and_the_next_one_comes() {
             assert!(status.token > former, "{status:?}");
             let (key, token, lease) = neighbour.leader("taken");
             assert_eq!((token, status.token), (status.token, token));
-            match turn % 3 {
+            let put = match turn % 3 {
                 0 => neighbour.put(&key, b"mine", neighbour.lease()),
                 1 => neighbour.put(&key, b"mine", 0),
-                _ => neighbour.run(vec![Op::Delete(key.clone())]),
-            }
-            if turn % 3 == 2 {
-                neighbour.put(&key, b"mine", 0);
-            }
+                _ => {
+                    neighbour.delete(&key);
+                    neighbour.put(&key, b"mine", 0)
+                }
+            };
             let loss = candidate.until(State::Error);
             assert_eq!(loss.reason, Code::KeyDeleted, "{loss:?}");
             assert!(!candidate.campaign.is_leader() && candidate.campaign.token() == 0);
             assert_ne!(lease, 0);
             // Whatever is left of it now isn't ours, and has to go before we lead again.
             candidate.until(State::Follower);
-            neighbour.delete(&key);
+            neighbour.take_back(&key, put);
             former = status.token;
         }
         candidate.until(State::Leader);
@@ -294,7 +312,7 @@ fn a_key_of_our_name_that_somebody_makes_again_and_again_holds_up_no_resignation
 fn leases_that_are_revoked_again_and_again_are_lost_terms_and_nothing_else() {
     on_each_version(|version| {
         let server = Server::start(version);
-        let service = open(&[("endpoints", &server.endpoint()), ("log_level", "warn")]);
+        let service = open(&[("endpoints", &server.endpoint()), ("log_level", "warn"), ("ttl", "120s")]);
         let (neighbour, lines) = (Neighbour::of(&server), log(&service));
         let candidate = Candidate::stand(&service, "revoked", &[("rejoin", "true")]);
         for _ in 0..5 {

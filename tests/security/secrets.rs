@@ -86,7 +86,7 @@ fn nothing_secret_is_ever_shown() {
         for line in lines.iter().chain(other_lines.iter()) {
             shown.push(line);
         }
-        assert!(shown.len() > 8, "little was logged: {shown:?}");
+        assert!(shown.len() > 6, "little was logged: {shown:?}");
         shown.iter().for_each(|text| secrets.assert_hidden(text));
     });
 }
