@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rcgen::KeyPair;
 use tenure::{Code, State};
@@ -81,8 +82,8 @@ fn nothing_secret_is_ever_shown() {
         shown.push(format!("{:?}", service.leader("secret", LIMIT).unwrap_err()));
         shown.push(format!("{:?}", refused(settings)));
         // It may not be able to say good-bye.
-        let _ = service.close(LIMIT);
-        let _ = other.close(LIMIT);
+        let _ = service.close(Duration::from_secs(1));
+        let _ = other.close(Duration::from_secs(1));
         for line in lines.iter().chain(other_lines.iter()) {
             shown.push(line);
         }
