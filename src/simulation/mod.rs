@@ -125,8 +125,9 @@ struct Simulation {
     elections: Vec<&'static str>,
     processes: Vec<Process>,
     faults: u64,
-    /// Terms whose keys were removed by hand, until they have ended.
-    excused: BTreeSet<(usize, u64, Revision)>,
+    /// Tokens of keys that were removed by hand: who is about to hear that it leads by one may do so, until it hears of
+    /// the removal.
+    excused: BTreeSet<Revision>,
     /// Another cluster has taken the store's place: until then somebody may lead by a lease of the former.
     bygone: Option<Instant>,
     /// The last leader of each election.
@@ -301,6 +302,8 @@ impl Simulation {
                 self.note("another cluster");
                 self.terms.clear();
                 self.bygone = Some(now() + LONGEST_TTL);
+                // The new one counts from below.
+                self.excused.clear();
                 self.store.rebuild();
             }
             _ => {}
@@ -341,14 +344,8 @@ impl Simulation {
         let keys = self.store.keys(PREFIX.as_bytes());
         let Some(kv) = self.dice.pick(&keys) else { return };
         let revoked = self.dice.chance(50);
-        let gone: BTreeSet<Revision> = keys
-            .iter()
-            .filter(|other| if revoked { other.lease == kv.lease } else { other.key == kv.key })
-            .map(|kv| kv.create_revision)
-            .collect();
-        let claims = self.claims().into_iter().map(|claim| claim.1);
-        let excused: Vec<_> = claims.filter(|(.., token)| gone.contains(token)).collect();
-        self.excused.extend(excused);
+        let gone = keys.iter().filter(|other| if revoked { other.lease == kv.lease } else { other.key == kv.key });
+        self.excused.extend(gone.map(|kv| kv.create_revision));
         if revoked {
             self.note("lease revoked");
             self.store.revoke(kv.lease, RECOVERY).await.unwrap();
@@ -374,13 +371,10 @@ impl Simulation {
 
     /// See the module.
     fn check(&mut self) {
-        let claims = self.claims();
-        let all: BTreeSet<_> = claims.iter().map(|claim| claim.1).collect();
-        self.excused.retain(|claim| all.contains(claim));
         let mut led = BTreeMap::new();
-        for (election, claim) in claims {
+        for (election, claim) in self.claims() {
             let token = claim.2;
-            if self.excused.contains(&claim) || self.bygone.is_some_and(|until| now() < until) {
+            if self.excused.contains(&token) || self.bygone.is_some_and(|until| now() < until) {
                 continue;
             }
             if let Some(other) = led.insert(election, claim) {

@@ -13,7 +13,7 @@ from tenure._mailbox import KEPT, ObservationMailbox, StatusMailbox
 
 
 def status(sequence: int, state: State, token: int = 0) -> Status:
-    return Status(sequence, state, Code.OK, "", "x", b"", token, 1, 1, 0, False)
+    return Status(sequence, 1, state, Code.OK, "", "x", b"", token, 1, 1, 0, False)
 
 
 def filled(*states: State) -> StatusMailbox:
