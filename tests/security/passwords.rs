@@ -100,7 +100,7 @@ fn a_follower_wins_although_its_password_was_changed_and_others_are_told() {
 #[test]
 fn a_leader_whose_password_was_changed_says_why_it_ended_and_leads_with_the_right_one() {
     let server = server(Version::V37);
-    let service = open(&[&ann(&server.endpoint(), PASSWORD)[..], &[("ttl", "2s")]].concat());
+    let service = open(&[&ann(&server.endpoint(), PASSWORD)[..], &[("ttl", "5s")]].concat());
     let leader = lead(&service, "changed", &[("rejoin", "true")]);
     server.change_password("ann", "another-99");
     let loss = leader.expect_loss(Code::SessionExpired);
@@ -115,7 +115,7 @@ fn a_leader_whose_password_was_changed_says_why_it_ended_and_leads_with_the_righ
 fn a_campaign_without_user_ends_loudly_when_users_are_asked_for() {
     on_each_version(|version| {
         let server = Server::builder().version(version).argument("--bcrypt-cost=4").start();
-        let service = open(&[("endpoints", &server.endpoint()), ("ttl", "2s")]);
+        let service = open(&[("endpoints", &server.endpoint()), ("ttl", "5s")]);
         let leader = lead(&service, "early", &[("rejoin", "true")]);
         server.enable_auth();
         let error = leader.campaign.proclaim(b"mine", LIMIT).unwrap_err();
@@ -186,7 +186,7 @@ fn a_password_is_never_shown() {
     let server = server(Version::default());
     let endpoint = server.endpoint();
     let mut settings = ann(&endpoint, PASSWORD);
-    settings.extend([("log_level", "debug"), ("ttl", "2s")]);
+    settings.extend([("log_level", "debug"), ("ttl", "10s")]);
     let mut shown = vec![format!("{:?}", options(&settings))];
     let service = open(&settings);
     let lines = log(&service);

@@ -68,7 +68,7 @@ fn a_leader_whose_permission_is_taken_away_leaves_no_ghost() {
     on_each_version(|version| {
         let server = server(version);
         server.allow("ann", "readwrite", BASE);
-        let service = open_as_ann(&server, "2s");
+        let service = open_as_ann(&server, "5s");
         let (leader, other) = (lead(&service, "taken", &[]), lead(&service, "other", &[]));
         server.forbid("ann", BASE);
         let error = leader.campaign.proclaim(b"mine", LIMIT).unwrap_err();
@@ -89,7 +89,7 @@ fn a_leader_whose_permission_is_taken_away_leaves_no_ghost() {
 fn a_candidate_that_rejoins_leads_when_permission_is_given_back() {
     let server = server(Version::default());
     server.allow("ann", "readwrite", BASE);
-    let service = open_as_ann(&server, "2s");
+    let service = open_as_ann(&server, "10s");
     let leader = lead(&service, "given", &[("rejoin", "true")]);
     let token = leader.campaign.token();
     server.forbid("ann", BASE);

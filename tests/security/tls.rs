@@ -190,7 +190,7 @@ fn a_certificate_gone_bad_is_named_when_the_session_is_lost() {
     let pki = Pki::new();
     let server = server(&pki, &pki.server);
     let ca_file = text(&pki.authority.certificate);
-    let service = open(&[("endpoints", &server.endpoint()), ("ca_file", ca_file), ("ttl", "2s")]);
+    let service = open(&[("endpoints", &server.endpoint()), ("ca_file", ca_file), ("ttl", "5s")]);
     let leader = lead(&service, "expiry", &[("rejoin", "true")]);
     let (good, good_key) = (fs::read(&pki.server.certificate).unwrap(), fs::read(&pki.server.key).unwrap());
     server.kill();
@@ -199,7 +199,7 @@ fn a_certificate_gone_bad_is_named_when_the_session_is_lost() {
     server.restart();
     let loss = leader.expect_loss(Code::SessionExpired);
     assert!(loss.message.contains("expired"), "{loss:?}");
-    let error = service.leader("expiry", Duration::from_secs(2)).unwrap_err();
+    let error = service.leader("expiry", Duration::from_secs(10)).unwrap_err();
     assert_says(&error, Code::Tls, &["its certificate has expired"]);
     fs::write(&pki.server.certificate, good).unwrap();
     fs::write(&pki.server.key, good_key).unwrap();
