@@ -67,8 +67,8 @@ BROKEN = (
     Broken(
         "the second in the queue leads too",
         "mirror.rs",
-        ".then_some(at == 0)",
-        ".then_some(at <= 1)",
+        "self.order.first().is_some_and(|(_, first)| **first == *name)",
+        "self.order.iter().take(2).any(|(_, first)| **first == *name)",
     ),
     Broken(
         "the loss of the own key is not noticed",
@@ -150,7 +150,7 @@ BROKEN = (
     Broken(
         "changes that come before the list are dropped",
         "mirror.rs",
-        "            self.early.push(change);",
+        "            change.wait_in(&mut self.early);",
         "            drop(change);",
     ),
     Broken(
@@ -210,9 +210,9 @@ BROKEN = (
     Broken(
         "observers are not told that they may be stale",
         "observer.rs",
-        "            let observation = observer.tell(self.cluster_id, false, reason, message);\n"
+        "            let observation = observer.tell(self.now, self.cluster_id, false, reason, message);\n"
         "            self.emit(Output::Observation(id, observation));\n",
-        "            let _ = observer.tell(self.cluster_id, false, reason, message);\n",
+        "            let _ = observer.tell(self.now, self.cluster_id, false, reason, message);\n",
     ),
     Broken(
         "who resigns while it joins is not withdrawn",
@@ -223,7 +223,8 @@ BROKEN = (
     Broken(
         "who resigns while another takes its key stands again",
         "campaign.rs",
-        "        } else if campaign.leaving.is_some() {\n            return self.remove_key(id);\n        } else {",
+        "        } else if campaign.leaving.is_some() {\n            // It has told its loss, or was resigned, and will close.\n"
+        "            return self.remove_key(id);\n        } else {",
         "        } else {",
     ),
     Broken(
