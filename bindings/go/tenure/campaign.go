@@ -106,6 +106,12 @@ func newCampaign(election string) *Campaign {
 
 func (c *Campaign) capi() capi.Campaign { return capi.Campaign(c.handle.Load()) }
 
+// String names the type and the election.
+func (c *Campaign) String() string { return fmt.Sprintf("tenure.Campaign(%q)", c.election) }
+
+// GoString is the same for %#v.
+func (c *Campaign) GoString() string { return c.String() }
+
 // Election is the name that it was started with.
 func (c *Campaign) Election() string { return c.election }
 

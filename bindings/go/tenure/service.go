@@ -167,6 +167,12 @@ func ask[T any](ctx context.Context, what string, call func(timeoutMS int32) (T,
 	return await(ctx, what, ErrTimeout, call)
 }
 
+// String names the type: what a service is made of changes while it is printed.
+func (s *Service) String() string { return "tenure.Service" }
+
+// GoString is the same for %#v.
+func (s *Service) GoString() string { return s.String() }
+
 // Close closes the service: leadership ends at once, every candidacy is withdrawn, every campaign and observer gets its last
 // status, the session ends. Then it waits for etcd to confirm, until the context is done or for CallTimeout. Closing again is
 // fine. After nil, every channel is closed and nothing of the service is left in this process.
