@@ -293,7 +293,10 @@ impl Core {
         if campaign.lost_at > token {
             return self.orphaned(id);
         }
+        let known = self.elections.get(&election).map(|election| &election.mirror);
         match first {
+            // What is known since may be that the key is gone again.
+            _ if known.is_some_and(|mirror| mirror.is_synced() && mirror.revision() >= header.revision) => {}
             // By its name, since keys alone come without their lease.
             Some(first) if first.create_revision == token && first.key == key => self.lead(id, header.revision),
             Some(first) if self.is_nested(&election, &first.key) => self.collide(id, &first.key),
