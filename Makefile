@@ -611,7 +611,7 @@ RUN_SOAK = tests/soak/run.py --etcd $(MAIN_ETCD) --peer $(TOOLS)/peer
 test-soak: $(TESTED)/c/worker $(GO_LIBRARY) $(MAIN_ETCD) $(TOOLS)/peer
 	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/worker ./worker
 	tests/soak/ledger_test.py
-	$(RUN_SOAK) --c-worker $< --go-worker $(GO_EXAMPLES)/worker --library $(LIBRARY_FOLDER)/libtenure.so --hours 0.012 --ttl 2
+	$(RUN_SOAK) --c-worker $< --go-worker $(GO_EXAMPLES)/worker --library $(LIBRARY_FOLDER)/libtenure.so --hours 0.015 --ttl 5
 
 lint: lint-soak
 lint-soak: $(PYTHON)/ruff

@@ -7,6 +7,7 @@ usage: host.py ENDING ENVIRONMENT RUN
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import logging
 import multiprocessing
@@ -114,12 +115,14 @@ def at_any_time(end: Callable[[], object]) -> Callable[[], None]:
     """While services come and go on two threads."""
 
     def churn() -> None:
-        while True:
-            with (
-                opened() as service,
-                service.campaign(f"e-{threading.get_ident()}", on_status=str, rejoin=True) as campaign,
-            ):
-                campaign.wait_for_leadership(60)
+        # At its end the interpreter closes the services under these threads.
+        with contextlib.suppress(tenure.ClosedError):
+            while True:
+                with (
+                    opened() as service,
+                    service.campaign(f"e-{threading.get_ident()}", on_status=str, rejoin=True) as campaign,
+                ):
+                    campaign.wait_for_leadership(60)
 
     def run() -> None:
         for _ in range(2):
