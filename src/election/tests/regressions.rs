@@ -165,3 +165,18 @@ fn a_key_of_our_name_that_is_found_on_the_way_out_is_no_second_loss_and_no_reaso
         assert_eq!(world.queue_length("e"), 1, "theirs stays");
     }
 }
+
+#[test]
+fn a_late_answer_to_a_join_does_not_lead_by_a_key_that_a_newer_list_has_not() {
+    let mut world = World::new();
+    let a = world.service();
+    world.elect(a, "other");
+    world.once(What::Join, Fate::Undone(2 * SECOND));
+    let candidate = world.campaign(a, "e");
+    world.expect_event(candidate, State::Follower);
+    // The watch that is opened anew tells only of what comes after the deletion.
+    world.run(SECOND);
+    world.break_stream(a);
+    world.expect_loss(candidate, Code::KeyDeleted);
+    world.expect_event(candidate, State::Closed);
+}
