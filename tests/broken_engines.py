@@ -189,7 +189,7 @@ BROKEN = (
     ),
     Broken(
         "a late value overwrites a newer one",
-        "campaign.rs",
+        "campaign/proclaim.rs",
         "            compares: vec![Compare::ModRevision(key.clone(), campaign.changed)],\n",
         "            compares: vec![Compare::CreateRevision(key.clone(), campaign.token)],\n",
     ),
@@ -241,7 +241,7 @@ BROKEN = (
     ),
     Broken(
         "a value whose announcement failed is not announced again",
-        "campaign.rs",
+        "campaign/proclaim.rs",
         "            Err(error) if error.failure.is_transient() => {\n"
         "                let pause = campaign.pause.pause(&mut self.random);\n"
         "                self.timers.set(Timer::Campaign(id), self.now + pause);\n            }\n"
