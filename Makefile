@@ -455,7 +455,7 @@ test-tsan: test-packages tools
 	$(MAKE) TARGET=$(TARGET)/tsan TOOLS=$(TOOLS) LIBRARY_FOLDER=$(TSAN_LIBRARY) CFLAGS='$(CFLAGS) -fsanitize=thread' \
 		RUNTIME='-Wl,--whole-archive $(TSAN_RUNTIME) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm' \
 		$(TARGET)/tsan/c/planted $(TSAN_PROGRAMS)
-	tests/tools/race_checker.sh $(TARGET)/tsan/c/planted $(TSAN_LIBRARY)/libtenure.so
+	tests/tools/checker.sh $(TARGET)/tsan/c/planted $(TSAN_LIBRARY)/libtenure.so thread
 	TENURE_TEST_SLOWNESS=5 TSAN_OPTIONS=halt_on_error=1 tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(TSAN_PROGRAMS)
 	$(TSAN) cargo test $(TSAN_BUILD) --lib --no-fail-fast -- --skip election::
 	$(TSAN) cargo test $(TSAN_BUILD) --test elections --no-fail-fast

@@ -211,6 +211,18 @@ def first_line_ns(child: Child) -> int | None:
     return None
 
 
+def parsed(line: str) -> dict[str, str]:
+    """A line of a worker: its first word as `kind`, then KEY=VALUE."""
+    kind, _, rest = line.partition(" ")
+    said = {"kind": kind}
+    while rest:
+        key, _, rest = rest.partition("=")
+        # The last one on the line is the only one that may hold spaces.
+        value, _, rest = (rest, "", "") if key in ("message", "value") else rest.partition(" ")
+        said[key] = value
+    return said
+
+
 class Worker(Child):
     """A process of one of the example workers."""
 
@@ -223,16 +235,10 @@ class Worker(Child):
         super().__init__(demo.news, who, command)
 
     def heard(self, time_ns: int, line: str) -> None:
-        kind, _, rest = line.partition(" ")
-        said = {"kind": kind}
-        while rest:
-            key, _, rest = rest.partition("=")
-            # The last one on the line is the only one that may hold spaces.
-            value, _, rest = (rest, "", "") if key in ("message", "value") else rest.partition(" ")
-            said[key] = value
+        said = parsed(line)
         self.said.append(said)
         token = int(said.get("token", 0))
-        is_elected = kind == "event" and said["state"] == "LEADER"
+        is_elected = said["kind"] == "event" and said["state"] == "LEADER"
         if is_elected and not any(term.token == token for term in self.demo.terms):
             self.demo.terms.append(Term(self.who, token, int(said["time_ns"])))
 

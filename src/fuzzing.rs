@@ -126,7 +126,7 @@ pub fn options(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::election::hostile::Random;
+    use crate::election::Random;
 
     /// Every file of the target's corpus.
     fn replay(target: &str, run: fn(&[u8])) -> usize {

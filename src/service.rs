@@ -22,7 +22,7 @@ use crate::ffi::sys;
 use crate::process;
 use crate::store::etcd::{Etcd, EtcdConfig};
 use crate::store::memory::Memory;
-use crate::store::{Failure, Revision, StoreError};
+use crate::store::{Failure, Revision, Store, StoreError};
 
 /// The name of the election that an empty name stands for.
 const DEFAULT_ELECTION: &str = "default";
@@ -67,19 +67,13 @@ impl Service {
         options.check()?;
         let runtime = process::level().runtime.handle()?;
         match options.memory_name() {
-            Some(name) => {
-                let store = Memory::named(name);
-                Service::start(options, runtime, Clock::Boottime, seed(), |engine| {
-                    drop(runtime.spawn(engine.run(store)))
-                })
-            }
-            None => {
-                let store = connect(runtime, options)?;
-                Service::start(options, runtime, Clock::Boottime, seed(), |engine| {
-                    drop(runtime.spawn(engine.run(store)))
-                })
-            }
+            Some(name) => Service::on(Memory::named(name), options, runtime),
+            None => Service::on(connect(runtime, options)?, options, runtime),
         }
+    }
+
+    fn on<S: Store>(store: S, options: &ServiceOptions, runtime: &tokio::runtime::Handle) -> Result<Service, Error> {
+        Service::start(options, runtime, Clock::Boottime, seed(), |engine| drop(runtime.spawn(engine.run(store))))
     }
 
     /// A service whose task `spawn` starts on this runtime.

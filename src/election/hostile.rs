@@ -7,8 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-#[cfg(test)]
-pub(crate) use super::backoff::Random;
 use super::{Answer, CallId, Candidacy, Core, Input, Output, ReadKind, Request, Settings, keys};
 use crate::clock::{MS, Nanos, SECOND};
 use crate::config::Namespace;

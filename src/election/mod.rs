@@ -29,8 +29,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(not(test))]
-use backoff::Random;
 use batch::{Batch, Part};
 use campaign::Campaign;
 use keys::Keys;
@@ -40,7 +38,6 @@ use session::{Session, SessionId};
 use timers::{Timer, Timers};
 use watch::{Election, Watch};
 
-#[cfg(test)]
 pub(crate) use backoff::Random;
 pub(crate) use read::ReadKind;
 pub(crate) use session::{lease_over_after, time_to_live};

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Callable
 
-from members import EtcdError, call
+from members import EtcdError, Member, call
 from workers import Candidate, Worker
 
 if TYPE_CHECKING:
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 Fault = Callable[["Stage"], Awaitable[str]]
 
 
-async def stop_leader(stage: Stage) -> str:
-    """A leader is stopped for longer than its time to live, and goes on."""
-    leader = stage.a_leader()
-    time_s = stage.span(1.2, 2.0)
-    leader.send(signal.SIGSTOP)
+async def stop(stopped: Sequence[Worker | Member], time_s: float) -> str:
+    """All of them are stopped for so long, and go on."""
+    for process in stopped:
+        process.send(signal.SIGSTOP)
     await asyncio.sleep(time_s)
-    leader.send(signal.SIGCONT)
-    return f"{leader.name}, {time_s:.1f} s"
+    for process in stopped:
+        process.send(signal.SIGCONT)
+    return f"{names(stopped)}, {time_s:.1f} s"
+
+
+async def stop_leader(stage: Stage) -> str:
+    """For longer than its time to live."""
+    return await stop([stage.a_leader()], stage.span(1.2, 2.0))
 
 
 async def stop_worker(stage: Stage) -> str:
-    worker = stage.random.choice(stage.workers)
-    time_s = stage.span(0.1, 1.5)
-    worker.send(signal.SIGSTOP)
-    await asyncio.sleep(time_s)
-    worker.send(signal.SIGCONT)
-    return f"{worker.name}, {time_s:.1f} s"
+    return await stop([stage.random.choice(stage.workers)], stage.span(0.1, 1.5))
 
 
 async def kill_worker(stage: Stage) -> str:
@@ -92,24 +92,12 @@ async def kill_peer(stage: Stage) -> str:
 
 
 async def stop_member(stage: Stage) -> str:
-    member = stage.random.choice(stage.cluster.members)
-    time_s = stage.span(0.2, 2.0)
-    member.send(signal.SIGSTOP)
-    await asyncio.sleep(time_s)
-    member.send(signal.SIGCONT)
-    return f"{member.name}, {time_s:.1f} s"
+    return await stop([stage.random.choice(stage.cluster.members)], stage.span(0.2, 2.0))
 
 
 async def stop_two_members(stage: Stage) -> str:
     """Nothing can be written for longer than the time to live."""
-    members = stage.random.sample(stage.cluster.members, 2)
-    time_s = stage.span(1.0, 1.8)
-    for member in members:
-        member.send(signal.SIGSTOP)
-    await asyncio.sleep(time_s)
-    for member in members:
-        member.send(signal.SIGCONT)
-    return f"{', '.join(member.name for member in members)}, {time_s:.1f} s"
+    return await stop(stage.random.sample(stage.cluster.members, 2), stage.span(1.0, 1.8))
 
 
 async def kill_member(stage: Stage) -> str:
@@ -166,40 +154,42 @@ async def refuse(stage: Stage) -> str:
     return f"{candidate.name}, {time_s:.1f} s"
 
 
+async def swallow(stage: Stage, chosen: list[Candidate], time_s: float, way: tuple[bool, bool]) -> None:
+    """Bytes to the server, to the client, or both vanish while the connections stay."""
+    networks = [stage.network(candidate) for candidate in chosen]
+    for network in networks:
+        network.to_server.swallows, network.to_client.swallows = way
+    await asyncio.sleep(time_s)
+    for network in networks:
+        network.heal()
+
+
+async def swallow_one(stage: Stage, way: tuple[bool, bool]) -> str:
+    candidate = stage.a_leader_or_any()
+    time_s = stage.span(0.3, 2.5)
+    await swallow(stage, [candidate], time_s, way)
+    return f"{candidate.name}, {time_s:.1f} s"
+
+
 async def swallow_requests(stage: Stage) -> str:
-    return await swallow(stage, True, False)
+    return await swallow_one(stage, (True, False))
 
 
 async def swallow_answers(stage: Stage) -> str:
-    return await swallow(stage, False, True)
+    return await swallow_one(stage, (False, True))
 
 
 async def swallow_all(stage: Stage) -> str:
-    return await swallow(stage, True, True)
-
-
-async def swallow(stage: Stage, to_server: bool, to_client: bool) -> str:
-    """Bytes vanish while the connections stay."""
-    candidate = stage.a_leader_or_any()
-    time_s = stage.span(0.3, 2.5)
-    network = stage.network(candidate)
-    network.to_server.swallows, network.to_client.swallows = to_server, to_client
-    await asyncio.sleep(time_s)
-    network.heal()
-    return f"{candidate.name}, {time_s:.1f} s"
+    return await swallow_one(stage, (True, True))
 
 
 async def split(stage: Stage) -> str:
     """No candidate of one election reaches anybody."""
     election = stage.random.choice(stage.elections)
     time_s = stage.span(1.0, 2.0)
-    chosen = [candidate for candidate in stage.candidates if candidate.election == election]
-    for candidate in chosen:
-        network = stage.network(candidate)
-        network.to_server.swallows = network.to_client.swallows = True
-    await asyncio.sleep(time_s)
-    for candidate in chosen:
-        stage.network(candidate).heal()
+    await swallow(
+        stage, [candidate for candidate in stage.candidates if candidate.election == election], time_s, (True, True)
+    )
     return f"{election}, {time_s:.1f} s"
 
 
@@ -264,8 +254,8 @@ async def no_space(stage: Stage) -> str:
     return leader.name
 
 
-def names(candidates: list[Candidate]) -> str:
-    return ", ".join(candidate.name for candidate in candidates)
+def names(named: Sequence[Candidate | Member]) -> str:
+    return ", ".join(process.name for process in named)
 
 
 FAULTS: dict[str, Fault] = {

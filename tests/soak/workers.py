@@ -9,6 +9,7 @@ import random
 import signal
 from typing import TYPE_CHECKING, Callable
 
+from demo import parsed
 from members import now_ns
 from network import Network
 
@@ -131,12 +132,8 @@ class Worker(Candidate):
         await self.launch([*command, *arguments], environment)
 
     def heard(self, line: str) -> None:
-        kind, _, rest = line.partition(" ")
-        said = {"kind": kind}
-        while rest:
-            key, _, rest = rest.partition("=")
-            value, _, rest = (rest, "", "") if key in ("message", "value") else rest.partition(" ")
-            said[key] = value
+        said = parsed(line)
+        kind = said["kind"]
         if kind == "event":
             self._event(said)
         elif kind == "claim":

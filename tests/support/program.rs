@@ -36,10 +36,8 @@ pub fn boottime_ns() -> i64 {
 /// See the module; withdraws and ends on drop, unless it was killed.
 pub struct Program {
     process: Process,
-    events: Receiver<Told>,
+    events: Story,
     work: Receiver<String>,
-    /// The token that it leads with.
-    led: Mutex<i64>,
     looks: Arc<Mutex<Vec<Look>>>,
     /// Its CLOCK_BOOTTIME is ahead of ours by this.
     ahead_ns: i64,
@@ -55,6 +53,52 @@ pub struct Told {
     pub reason: String,
     /// Of a leader: a renewal is overdue.
     pub at_risk: bool,
+}
+
+/// The events of another process, one by one.
+pub struct Story {
+    /// Whose they are, for messages.
+    who: String,
+    events: Receiver<Told>,
+    /// The token that it leads with.
+    led: Mutex<i64>,
+}
+
+impl Story {
+    pub fn new(who: &str, events: Receiver<Told>) -> Story {
+        Story { who: who.to_owned(), events, led: Mutex::default() }
+    }
+
+    pub fn next_told(&self) -> Told {
+        self.events.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("{}: no event: {error}", self.who))
+    }
+
+    /// The next event that changes anything, which must be of this state. Others tell of a risk, or that it is over.
+    pub fn next(&self, state: &str) -> Told {
+        let mut led = self.led.lock().unwrap();
+        loop {
+            let told = self.next_told();
+            if told.state == "LEADER" && told.token == *led {
+                continue;
+            }
+            assert_eq!(told.state, state, "{}: {told:?}", self.who);
+            *led = if told.state == "LEADER" { told.token } else { 0 };
+            return told;
+        }
+    }
+
+    /// One that came already.
+    pub fn told(&self) -> Option<Told> {
+        self.events.try_recv().ok()
+    }
+
+    /// Nothing has changed since the last event.
+    pub fn assert_unchanged(&self) {
+        let led = *self.led.lock().unwrap();
+        for told in self.events.try_iter() {
+            assert!(told.state == "LEADER" && told.token == led, "{}: {told:?}", self.who);
+        }
+    }
 }
 
 /// One look at leadership; the truth is from between the two times.
@@ -105,8 +149,7 @@ impl Program {
         let looks = Arc::new(Mutex::default());
         let (lines, seen) = (process.child.stderr.take().unwrap(), looks.clone());
         thread::spawn(move || read(lines, &sender, &worker, &seen));
-        let (led, is_killed) = (Mutex::default(), Arc::default());
-        Program { process, events, work, led, looks, ahead_ns: 0, is_killed }
+        Program { process, events: Story::new(test, events), work, looks, ahead_ns: 0, is_killed: Arc::default() }
     }
 
     /// Says that its CLOCK_BOOTTIME is ahead of ours by this; its looks are told in our time.
@@ -142,27 +185,18 @@ impl Program {
 
     /// The next event.
     pub fn next_told(&self) -> Told {
-        self.events.recv_timeout(LIMIT).unwrap_or_else(|error| panic!("no event: {error}"))
+        self.events.next_told()
     }
 
     /// The next event that changes anything, which must be of this state. On a busy machine a leader may be at risk for a
     /// moment at any time.
     pub fn next(&self, state: &str) -> Told {
-        let mut led = self.led.lock().unwrap();
-        loop {
-            let told = self.next_told();
-            if told.state == "LEADER" && told.token == *led {
-                continue;
-            }
-            assert_eq!(told.state, state, "{told:?}");
-            *led = if told.state == "LEADER" { told.token } else { 0 };
-            return told;
-        }
+        self.events.next(state)
     }
 
     /// An event that came already.
     pub fn told(&self) -> Option<Told> {
-        self.events.try_recv().ok()
+        self.events.told()
     }
 
     /// The next words of its work.

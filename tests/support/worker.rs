@@ -5,17 +5,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
-use std::time::Duration;
 
 use super::process::{self, Process};
-use super::program::{Claim, Told, Witness};
+use super::program::{Claim, Story, Told, Witness};
 use super::resources::Folder;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
 pub enum Language {
@@ -28,9 +25,7 @@ pub enum Language {
 pub struct Worker {
     language: Language,
     process: Process,
-    events: Receiver<Told>,
-    /// The token that it leads with.
-    led: Mutex<i64>,
+    events: Story,
     claims: Arc<ClaimsFile>,
     is_killed: Arc<AtomicBool>,
 }
@@ -55,36 +50,28 @@ impl Worker {
         let (sender, events) = mpsc::channel();
         let lines = process.child.stdout.take().unwrap();
         thread::spawn(move || read(lines, &sender));
-        Worker { language, process, events, led: Mutex::default(), claims, is_killed: Arc::default() }
+        Worker {
+            language,
+            process,
+            events: Story::new(&format!("{language:?}"), events),
+            claims,
+            is_killed: Arc::default(),
+        }
     }
 
     /// The next event.
     pub fn next_told(&self) -> Told {
-        let told = self.events.recv_timeout(LIMIT);
-        told.unwrap_or_else(|error| panic!("{:?}: no event: {error}", self.language))
+        self.events.next_told()
     }
 
     /// The next event that changes anything, which must be of this state.
     pub fn next(&self, state: &str) -> Told {
-        let mut led = self.led.lock().unwrap();
-        loop {
-            let told = self.next_told();
-            // At risk, or not any more.
-            if told.state == "LEADER" && told.token == *led {
-                continue;
-            }
-            assert_eq!(told.state, state, "{:?}: {told:?}", self.language);
-            *led = if told.state == "LEADER" { told.token } else { 0 };
-            return told;
-        }
+        self.events.next(state)
     }
 
     /// Nothing has changed since the last event.
     pub fn assert_unchanged(&self) {
-        let led = *self.led.lock().unwrap();
-        for told in self.events.try_iter() {
-            assert!(told.state == "LEADER" && told.token == led, "{:?}: {told:?}", self.language);
-        }
+        self.events.assert_unchanged();
     }
 
     pub fn stop(&self) {
