@@ -151,7 +151,7 @@ SEEDS := 10000
 simulate: packages
 	TENURE_SEEDS=$(SEEDS) cargo test --locked --profile simulation --lib under_random_faults -- --nocapture --test-threads=1
 
-## make broken-engines: whether the simulation finds each of forty bugs that are put into the engine on purpose; an hour
+## make broken-engines: whether the tests, mostly the simulation, find each of some forty bugs put into the engine on purpose; ten minutes
 broken-engines: packages
 	tests/broken_engines.py $(TARGET)/broken-engines
 

@@ -2,8 +2,9 @@
 """Whether the simulation would find a broken engine: breaks it in one place after the other and lets it look.
 
 Each way to break it replaces a piece of the source by another, in a copy of the tree; a piece that isn't there exactly
-once counts as missed, so the list can't go stale unseen. Each has to be found within SEEDS runs of the simulation; of one that
-isn't, it is said which other test finds it. Prints one line for each, and at the end "N passed, N failed".
+once counts as missed, so the list can't go stale unseen. Each has to be found within SEEDS runs of the simulation, but for
+a few whose circumstances are too rare there: of these the test is named that has to find them. Of one that is missed, it is
+said which other test finds it. Prints one line for each, and at the end "N passed, N failed".
 
     broken_engines.py FOLDER [NAME...]     FOLDER: for the copy; NAME: only these
 """
@@ -25,12 +26,13 @@ SEEDS = int(os.environ.get("SEEDS") or 2000)
 
 
 class Broken(NamedTuple):
-    """A bug, by what it does; `old` in src/election/`file` becomes `new`."""
+    """A bug, by what it does; `old` in src/election/`file` becomes `new`. `by` is a name of tests that find it."""
 
     name: str
     file: str
     old: str
     new: str
+    by: str = SIMULATION
 
 
 BROKEN = (
@@ -164,6 +166,7 @@ BROKEN = (
         "mirror.rs",
         "        changes.extend(told);\n",
         "        drop(told);\n",
+        by="another_watch_takes_over_without_a_gap",
     ),
     Broken(
         "a mute stream is waited for",
@@ -259,18 +262,13 @@ BROKEN = (
         "mod.rs",
         "        self.calls.values_mut().for_each(|call| call.revision = None);\n",
         "",
+        by="answers_to_questions_of_before_a_change_of_cluster_change_nothing_more",
     ),
     Broken(
         "an older list overwrites what the watch has told",
         "mirror.rs",
         "        if !self.synced || revision >= self.revision {\n            self.replace",
         "        if !self.synced || revision > 0 {\n            self.replace",
-    ),
-    Broken(
-        "the pages of a list are of different revisions",
-        "watch.rs",
-        "            revision: page.revision,\n        };\n        self.submit",
-        "            revision: 0,\n        };\n        self.submit",
     ),
     Broken(
         "a watch that the store ended is not set again",
@@ -283,6 +281,7 @@ BROKEN = (
         "batch.rs",
         "        group.sort_by_key(|part| only_reads(&part.txn));\n",
         "        group.sort_by_key(|part| !only_reads(&part.txn));\n",
+        by="a_list_that_travels_with_a_join_sees_it",
     ),
     Broken(
         "a leader's value that could not be read is not read again",
@@ -325,20 +324,22 @@ def run_tests(folder: pathlib.Path, which: str) -> tuple[int, str]:
 
 
 def look(folder: pathlib.Path, broken: Broken) -> tuple[bool, str]:
-    """Whether the simulation found it, and how."""
+    """Whether it was found, and how."""
     path = folder / "src" / "election" / broken.file
     whole = path.read_text()
     if whole.count(broken.old) != 1:
         return False, f"src/election/{broken.file} holds {whole.count(broken.old)} times what is to be replaced"
     path.write_text(whole.replace(broken.old, broken.new))
     try:
-        status, output = run_tests(folder, SIMULATION)
+        status, output = run_tests(folder, broken.by)
         others = run_tests(folder, "election") if status == 0 else (0, "")
     finally:
         path.write_text(whole)
     if status == 0:
         failed = re.findall(r"^    (election::\S+)$", others[1], re.MULTILINE)
-        return False, f"not in {SEEDS} seeds; by {min(failed) if failed else 'nothing'}"
+        return False, f"not by {broken.by}, {SEEDS} seeds; by {min(failed) if failed else 'nothing'}"
+    if broken.by != SIMULATION and re.search(rf"^    \S*{broken.by}$", output, re.MULTILINE):
+        return True, f"by {broken.by}"
     seed = re.search(r"simulation: seed (\d+) failed", output)
     if not seed:
         return False, "it does not build:\n" + "\n".join(output.splitlines()[-30:])

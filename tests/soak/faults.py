@@ -78,8 +78,8 @@ async def resign_one(stage: Stage, worker: Worker) -> None:
 async def peer_resigns(stage: Stage) -> str:
     """The candidate of another make gives way, if it leads, and stands again; it comes back if it was gone."""
     peer = stage.random.choice(stage.peers)
-    if peer.is_waiting:
-        await stage.lead_to(peer)
+    if peer.is_waiting and not await stage.lead_to(peer):
+        return f"{peer.name}, which is first and does not hear of it"
     await peer.resign()
     await peer.campaign()
     return peer.name

@@ -35,7 +35,8 @@ INVARIANTS = (OVERLAP, TOKENS, KEYS, GHOSTS, LIVENESS, GAPS, EXITS, ENDING, DRIF
 class Ledger:
     """Everything counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, ttl_s: float) -> None:
+        self.ttl_ns = int(ttl_s * SECOND)
         self.failures: dict[str, list[str]] = {name: [] for name in INVARIANTS}
         self._told: set[tuple[str, int]] = set()
         self.faults: Counter[str] = Counter()
@@ -47,6 +48,8 @@ class Ledger:
         self.checks = 0
         # Losses without a fault, while this machine had no time for its programs; and when that was last so.
         self.excused_losses = self.excused_exits = 0
+        # Losses within a time to live of a fault's end: the last renewal may have been before the fault.
+        self.late_losses = 0
         self.peers_revived = 0
         self.stalled_ns = self.stalls = 0
         self.hand_overs_ns: list[int] = []
@@ -64,7 +67,7 @@ class Ledger:
         self._checked: dict[str, int] = {}
         self._leading: dict[str, set[str]] = {}
         self._last_end_ns: dict[str, int] = {}
-        # Since when all is well; None while it isn't.
+        # Since when all is well, as far as can be seen from outside; None while it isn't.
         self._quiet_ns: int | None = None
 
     def fail(self, invariant: str, what: str, token: int | None = None) -> None:
@@ -94,9 +97,11 @@ class Ledger:
     def lost(self, who: str, token: int, reason: str) -> None:
         self.losses["RESIGNED" if reason == "OK" else reason] += 1
         self._reasons[token] = reason
-        if self._quiet_ns is None:
+        if self._calm_ns is None:
             return
-        if self.has_stalled:
+        if now_ns() < self._calm_ns:
+            self.late_losses += 1
+        elif self.has_stalled:
             self.excused_losses += 1
         else:
             self.fail(GAPS, f"{who} lost its term by {reason} while all was well")
@@ -110,17 +115,22 @@ class Ledger:
         self._last_end_ns[election] = max(time_ns, self._last_end_ns.get(election, 0))
 
     def _note_gap(self, election: str, time_ns: int) -> None:
-        if self._quiet_ns is not None and not self._leading.get(election):
-            since_ns = max(self._quiet_ns, self._last_end_ns.get(election, 0))
+        if self._calm_ns is not None and not self._leading.get(election):
+            since_ns = max(self._calm_ns, self._last_end_ns.get(election, 0))
             self.longest_gap_ns = max(self.longest_gap_ns, time_ns - since_ns)
 
-    def all_is_well(self) -> None:
-        self._quiet_ns = now_ns()
+    def all_is_well(self, since_ns: int) -> None:
+        self._quiet_ns = since_ns
 
     def something_happens(self) -> None:
         for election in self.terms:
             self._note_gap(election, now_ns())
         self._quiet_ns = None
+
+    @property
+    def _calm_ns(self) -> int | None:
+        """From when on every session has been renewed since the last fault, or has ended."""
+        return None if self._quiet_ns is None else self._quiet_ns + self.ttl_ns
 
     @property
     def is_quiet(self) -> bool:

@@ -11,12 +11,14 @@ for place in ("examples", "tests/tools"):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / place))
 
 import ledger as soak
-from members import Life
+from members import Life, now_ns
+
+TTL_S = 4
 
 
 class Checks(unittest.TestCase):
     def setUp(self) -> None:
-        self.ledger = soak.Ledger()
+        self.ledger = soak.Ledger(TTL_S)
         self.lives: dict[int, Life] = {}
 
     def claim(self, who: str, token: int, start_ns: int, end_ns: int) -> None:
@@ -104,9 +106,15 @@ class Checks(unittest.TestCase):
     def test_a_loss_while_all_is_well_is_found(self) -> None:
         self.ledger.lost("a", 5, "SESSION_EXPIRED")
         self.assertEqual(self.failed(), [])
-        self.ledger.all_is_well()
+        self.ledger.all_is_well(now_ns() - TTL_S * soak.SECOND)
         self.ledger.lost("a", 7, "SESSION_EXPIRED")
         self.assertEqual(self.failed(), [soak.GAPS])
+
+    def test_a_session_may_end_for_a_fault_that_is_just_over(self) -> None:
+        self.ledger.all_is_well(now_ns())
+        self.ledger.lost("a", 7, "SESSION_EXPIRED")
+        self.assertEqual(self.failed(), [])
+        self.assertEqual(self.ledger.late_losses, 1)
 
     def test_growth_is_found(self) -> None:
         flat = [soak.Sample(9000 + number % 7, 4, 10) for number in range(100)]

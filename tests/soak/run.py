@@ -108,12 +108,17 @@ class Soak:
             well_s = await self.stage.well(within_s)
             self.ledger.faults[kind] += 1
             self.ledger.recoveries_s.append(well_s)
-            self.ledger.all_is_well()
+            self.ledger.all_is_well(now_ns())
             say(f"{kind}: {what}; took {took_s:.1f} s, all well after {well_s:.1f} s")
             await self.stage.check()
-            quiet_s = self.stage.random.uniform(1.0, 4.0) if self.is_long else self.stage.random.uniform(0.0, 0.3)
-            await asyncio.sleep(min(quiet_s, max(0.0, self._left_s())))
+            await asyncio.sleep(min(self._rest_s(), max(0.0, self._left_s())))
         self.ledger.something_happens()
+
+    def _rest_s(self) -> float:
+        """How long nothing is to happen: mostly short, and now and then so long that a loss can't be the last fault's."""
+        if self.stage.random.random() < 0.25:
+            return self.stage.ttl_s + self.stage.random.uniform(1.0, 6.0)
+        return self.stage.random.uniform(1.0, 4.0) if self.is_long else self.stage.random.uniform(0.0, 0.3)
 
     def _left_s(self) -> float:
         return self.start + self.length_s - time.monotonic()
@@ -214,6 +219,7 @@ def table(soak: Soak, drifts: list[Drift], seed: int) -> list[str]:
         ("hand-overs", times(ledger.hand_overs_ns)),
         ("take-overs", times(ledger.take_overs_ns)),
         ("losses", counts(ledger.losses)),
+        ("  of a fault before", str(ledger.late_losses)),
         (
             "  without a fault",
             f"{ledger.excused_losses}, and {ledger.excused_exits} exits, while the machine stalled; {ledger.stalls} stalls",

@@ -33,7 +33,7 @@ class Stage:
         ttl_s: int,
         seed: int,
     ) -> None:
-        self.cluster, self.ledger, self.random = cluster, Ledger(), random.Random(seed)
+        self.cluster, self.ledger, self.random = cluster, Ledger(ttl_s), random.Random(seed)
         self.commands, self.environment, self.peer_program, self.folder = commands, environment, peer, folder
         self.ttl_s, self.prefix, self.elections = ttl_s, b"_ld/soak/", list(ELECTIONS)
         self.witness = Witness(cluster, self.prefix)
@@ -131,8 +131,8 @@ class Stage:
         """An administrator is about to remove this key."""
         self.ledger.removed.add(int(kv["create_revision"]))
 
-    async def lead_to(self, peer: Peer) -> None:
-        """Those before the peer in its queue resign, and stand again behind it."""
+    async def lead_to(self, peer: Peer) -> bool:
+        """Those before the peer in its queue resign, and stand again behind it. Whether it hears that it is elected."""
         until = time.monotonic() + 30
         while peer.is_waiting:
             _, keys = await self.cluster.keys(self.prefix)
@@ -141,9 +141,12 @@ class Stage:
             if first:
                 await first[0].obey("resign")
                 await first[0].stand_again()
+            if time.monotonic() > until and queue[:1] == [peer.name]:
+                return False
             if time.monotonic() > until or not peer.is_alive:
                 raise Failed(f"{peer.name} isn't elected; the queue is {queue}")
             await asyncio.sleep(0.05)
+        return True
 
     # What must hold.
 
@@ -205,7 +208,8 @@ class Stage:
         return problems
 
     async def _revive(self, keys: list[dict[str, Any]], missing_since: dict[str, float]) -> None:
-        """Workers must not end by themselves. A peer that lost its session doesn't stand again, and may not know."""
+        """Workers must not end by themselves. A peer that lost its session doesn't stand again, and may not know;
+        nor does it always hear that it is elected."""
         for worker in list(self.workers):
             if not worker.is_alive:
                 self.ledger.fail(EXITS, f"{worker.name} ended by itself; {self.ledger.last_complaint}")
@@ -217,7 +221,10 @@ class Stage:
         standing = {self.owner(kv): int(kv["create_revision"]) for kv in keys}
         for peer in list(self.peers):
             is_lost = peer.name not in standing or (peer.token and peer.token != standing[peer.name])
-            if peer.is_alive and not is_lost and not peer.errors:
+            # Its client sends no pings, so a watch whose connection is mute stays so for ever.
+            queue = [self.owner(kv) for kv in self._of_election(keys, peer.election)]
+            is_deaf = peer.is_waiting and queue[:1] == [peer.name]
+            if peer.is_alive and not is_lost and not is_deaf and not peer.errors:
                 missing_since.pop(peer.name, None)
             elif time.monotonic() - missing_since.setdefault(peer.name, time.monotonic()) > self.ttl_s / 2:
                 await self.replace_peer(peer)
