@@ -146,10 +146,11 @@ faults-figures: tools workers
 		>$(TARGET)/faults-figures.log || { cat $(TARGET)/faults-figures.log; exit 1; }
 	@grep -o 'figures: .*' $(TARGET)/faults-figures.log; grep '^test result' $(TARGET)/faults-figures.log
 
-## make simulate SEEDS=10000: so many runs of the engine under random faults, on all cores; then a summary of what happened
+## make simulate SEEDS=10000 FROM=1: so many runs of the engine under random faults, on all cores; then a summary of what happened
 SEEDS := 10000
+FROM := 1
 simulate: packages
-	TENURE_SEEDS=$(SEEDS) cargo test --locked --profile simulation --lib under_random_faults -- --nocapture --test-threads=1
+	TENURE_SEEDS=$(SEEDS) TENURE_FROM=$(FROM) cargo test --locked --profile simulation --lib under_random_faults -- --nocapture --test-threads=1
 
 ## make broken-engines: whether the tests, mostly the simulation, find each of some forty bugs put into the engine on purpose; ten minutes
 broken-engines: packages

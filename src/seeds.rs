@@ -1,9 +1,11 @@
 //! Runs a simulation for many seeds on all cores, shows how far it is, and sums up what has happened.
 //!
-//! `TENURE_SEEDS=100000` runs so many seeds, `TENURE_SEED=17` only that one and tells everything that happens.
+//! `TENURE_SEEDS=100000` runs so many seeds, `TENURE_FROM=50001` from that one on, `TENURE_SEED=17` only that one and tells
+//! everything that happens.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,7 +50,8 @@ fn number(variable: &str) -> Option<u64> {
 impl Simulation<'_> {
     /// `run` is given a seed, and whether to tell everything; it panics where something is wrong.
     pub(crate) fn run(&self, run: impl Fn(u64, bool) -> Counts + Sync) {
-        let next = AtomicU64::new(1);
+        let first = number("TENURE_FROM").map_or(1, |from| from.div_ceil(self.share));
+        let next = AtomicU64::new(first);
         let run = |seed, traced| {
             let _failing = Failing(self.test, seed, &next);
             run(seed, traced)
@@ -58,7 +61,8 @@ impl Simulation<'_> {
             return;
         }
         let asked = number("TENURE_SEEDS");
-        let last = asked.map_or(self.seeds, |seeds| seeds.div_ceil(self.share));
+        let seeds = asked.map_or(self.seeds, |seeds| seeds.div_ceil(self.share));
+        let last = first + seeds - 1;
         let (done, counts) = (AtomicU64::new(0), Mutex::new(Counts::new()));
         let started = now();
         std::thread::scope(|scope| {
@@ -73,25 +77,27 @@ impl Simulation<'_> {
                 });
             }
             if asked.is_some() {
-                scope.spawn(|| show_progress(started, &done, &next, last));
+                scope.spawn(|| show_progress(started, &done, &next, first..=last));
             }
         });
         let counts = counts.into_inner().unwrap_or_else(PoisonError::into_inner);
         if asked.is_some() {
-            eprintln!("{last} seeds in {:.0} s; what happened, and how often:", started.elapsed().as_secs_f64());
+            let took = started.elapsed().as_secs_f64();
+            eprintln!("{seeds} seeds from {first} on in {took:.0} s; what happened, and how often:");
             counts.iter().for_each(|(what, times)| eprintln!("{times:>12}  {what}"));
         }
         let never: Vec<_> = self.kinds.iter().filter(|kind| !counts.contains_key(**kind)).collect();
-        assert!(last < ENOUGH || never.is_empty(), "never in {last} seeds: {never:?}");
+        assert!(seeds < ENOUGH || never.is_empty(), "never in {seeds} seeds: {never:?}");
     }
 }
 
 /// A line that is written over on a terminal, else one now and then, until nothing is left to do.
-fn show_progress(started: Instant, done: &AtomicU64, next: &AtomicU64, last: u64) {
+fn show_progress(started: Instant, done: &AtomicU64, next: &AtomicU64, all: RangeInclusive<u64>) {
     let terminal = std::io::stderr().is_terminal();
     let pause = if terminal { Duration::from_secs(1) } else { Duration::from_secs(30) };
     let mut told = started;
-    while next.load(Ordering::Relaxed) <= last {
+    let seeds = all.end() - all.start() + 1;
+    while next.load(Ordering::Relaxed) <= *all.end() {
         #[allow(clippy::disallowed_methods, reason = "a thread that only tells")]
         std::thread::sleep(Duration::from_millis(100));
         if told.elapsed() < pause {
@@ -100,9 +106,9 @@ fn show_progress(started: Instant, done: &AtomicU64, next: &AtomicU64, last: u64
         told = now();
         let done = done.load(Ordering::Relaxed);
         let rate = done as f64 / started.elapsed().as_secs_f64();
-        let left = (last - done) as f64 / rate.max(0.001);
+        let left = (seeds - done) as f64 / rate.max(0.001);
         let (begin, end) = if terminal { ("\r", "   ") } else { ("", "\n") };
-        eprint!("{begin}{done} of {last} seeds, {rate:.0}/s, {left:.0} s left{end}");
+        eprint!("{begin}{done} of {seeds} seeds, {rate:.0}/s, {left:.0} s left{end}");
     }
     if terminal {
         eprintln!();

@@ -140,6 +140,7 @@ impl World {
 
     pub(super) fn check_status(&mut self, candidate: Candidate, status: Status) {
         let local = self.processes[candidate.service.0].local(self.now);
+        let cluster_id = self.etcd.cluster_id;
         let life = self.life(candidate);
         assert!(life.follows(status.state), "{status:?} after {:?}", life.state);
         assert_eq!(status.sequence, life.events.last().map_or(0, |last| last.sequence) + 1);
@@ -148,6 +149,9 @@ impl World {
             assert!(!life.bereaved || status.reason != Code::LeaseRevoked, "another cluster's word: {status:?}");
             life.bereaved = false;
             self.note(status.reason.name());
+        } else if status.cluster_id == cluster_id {
+            // It stands in the other cluster with a session of its own there.
+            life.bereaved = false;
         }
         let life = self.life(candidate);
         life.events.push(status.clone());

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::check::Life;
+use super::faults::What;
 use super::world::{Caller, Candidate, Service, Watcher, World};
 use crate::clock::{MS, Nanos, SECOND};
 use crate::config::Namespace;
@@ -93,7 +94,7 @@ impl Simulation {
     }
 
     /// A whole life: trouble, rest, an orderly end. Answers what is the same for the same seed, and what has happened.
-    fn run(mut self) -> (String, Counts) {
+    fn run(mut self) -> ((Nanos, u64, BTreeMap<What, usize>), Counts) {
         for _ in 0..20 + self.below(80) {
             let pause = self.pause();
             self.pass(pause);
@@ -105,7 +106,7 @@ impl Simulation {
         self.check_answers();
         let ids = self.world.next_id();
         let counts = std::mem::take(&mut self.world.counts);
-        (format!("{} {ids} {:?} {counts:?}", self.world.now, self.world.sent), counts)
+        ((self.world.now, ids, std::mem::take(&mut self.world.sent)), counts)
     }
 
     /// Mostly close together, sometimes long enough for a lease to end.
