@@ -3,7 +3,7 @@
 use super::world::Service;
 use crate::clock::Nanos;
 use crate::election::Request;
-use crate::store::{Compare, Failure, Op, Txn};
+use crate::store::{Compare, Failure, Op, Range, Txn};
 
 /// A kind of request. A transaction of many parts is of all their kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +103,13 @@ pub(super) fn keys_put(txn: &Txn) -> Vec<Vec<u8>> {
         _ => Vec::new(),
     });
     keys.collect()
+}
+
+/// Reads nothing: it is asked only for who answers.
+pub(super) fn asks_who_answers(request: &Request) -> bool {
+    let Request::Txn(Txn { compares, then, otherwise }) = request else { return false };
+    let only = |range: &Range| range.key.ends_with(b"\0") && range.end.is_empty();
+    compares.is_empty() && otherwise.is_empty() && matches!(then.as_slice(), [Op::Range(range)] if only(range))
 }
 
 /// Which requests meet a fate.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::etcd;
-use super::faults::{Fate, What, keys_put};
+use super::faults::{Fate, What, asks_who_answers, keys_put};
 use super::world::{Candidate, Process, Service, World};
 use crate::clock::{Nanos, nanos};
 use crate::election::{Answer, CallId, Input, Output, Request, lease_over_after};
@@ -192,6 +192,7 @@ impl World {
             keys.iter().for_each(|key| self.take(key.clone()));
         }
         let outage = self.outage.filter(|(until, _)| self.now < *until);
+        let asks_who = asks_who_answers(&request);
         let result = match (fate, outage) {
             (_, Some((_, failure))) | (Fate::Refuse(failure), _) => Err(refused(failure)),
             _ => self.etcd.serve(self.now, request),
@@ -202,6 +203,12 @@ impl World {
         }
         self.publish();
         self.schedule_expiry();
+        let is_refused = result.as_ref().is_err_and(|error| !error.failure.is_transient())
+            || matches!(fate, Fate::FailAfter(failure) if !failure.is_transient());
+        if asks_who && is_refused {
+            // Then the word that a lease is gone has to do, whoever said so.
+            self.process(service).lives.values_mut().for_each(|life| life.bereaved = false);
+        }
         let at = self.now + self.delay();
         match fate {
             Fate::LoseAnswer => {}
