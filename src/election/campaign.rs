@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::backoff::Backoff;
+use super::mirror::Entry;
 use super::session::{self, Session, SessionId};
 use super::timers::Timer;
 use super::{CallId, Candidacy, Core, Output, PartPurpose, Reply, ReplyId, keys};
@@ -332,7 +333,15 @@ impl Core {
         }
         let Some(lease) = campaign.session.and_then(|s| self.sessions.get(&s)).map(|s| s.lease) else { return };
         let (revision, waiting) = (mirror.revision(), campaign.phase == Phase::Waiting);
-        match mirror.is_lowest(&keys::candidate(b"", lease), campaign.token, lease) {
+        let own = keys::candidate(b"", lease);
+        // A list doesn't say which lease a key is on. Whoever else has changed it may have put it on theirs.
+        let changed = |first: &Entry| first.lease.is_none() && first.changed > campaign.changed;
+        let first = mirror.leader().filter(|first| *first.name == *own && first.token == campaign.token);
+        if campaign.proclaiming.is_none() && first.is_some_and(changed) {
+            let election = campaign.candidacy.election.clone();
+            return self.read_leader(&election);
+        }
+        match mirror.is_lowest(&own, campaign.token, lease) {
             None => self.orphaned(id),
             Some(_) if waiting && mirror.nested().is_some() => {
                 let key = [self.keys.election(election).as_slice(), mirror.nested().unwrap_or_default()].concat();

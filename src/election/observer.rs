@@ -86,7 +86,7 @@ impl Core {
                     key: [prefix.as_slice(), &entry.name].concat().into(),
                     lease,
                 }),
-                _ => return self.read_leader_value(&name),
+                _ => return self.read_leader(&name),
             },
         };
         let (revision, observers) = (election.mirror.revision(), election.observers.clone());
@@ -133,8 +133,8 @@ impl Core {
         }
     }
 
-    /// Reads the leader's value where the mirror doesn't hold it.
-    fn read_leader_value(&mut self, name: &Arc<str>) {
+    /// Reads the leader's value and lease where the mirror doesn't hold them.
+    pub(super) fn read_leader(&mut self, name: &Arc<str>) {
         let Some(election) = self.elections.get(name) else { return };
         let Some(leader) = election.mirror.leader().filter(|leader| !election.is_reading(leader)) else { return };
         let (below, token) = (leader.name.clone(), leader.token);
@@ -166,7 +166,7 @@ impl Core {
                     let (lease, value) = (Some(kv.lease), Some(kv.value.into()));
                     let (token, changed) = (asked.token, kv.mod_revision);
                     election.mirror.complete(Entry { name: asked.name, token, changed, lease, value });
-                    self.tell_observers(name);
+                    self.election_changed(name);
                 }
             }
             Err(error) => self.look_again(name, &error),

@@ -310,7 +310,7 @@ impl Core {
         self.keys.locate(key).filter_map(known).collect()
     }
 
-    fn election_changed(&mut self, name: &str) {
+    pub(super) fn election_changed(&mut self, name: &str) {
         self.check_candidate(name);
         self.tell_observers(name);
     }

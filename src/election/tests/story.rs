@@ -362,6 +362,28 @@ fn a_key_taken_over_by_another_lease_ends_the_term() {
 }
 
 #[test]
+fn a_key_taken_over_while_nobody_watched_ends_the_term() {
+    for elections in [1, 40] {
+        let mut world = World::new();
+        let a = world.service();
+        let leaders: Vec<_> = (0..elections).map(|at| world.elect(a, &format!("e{at:02}"))).collect();
+        let watcher = world.observe(a, "other");
+        world.expect_observation(watcher);
+        world.run(SECOND);
+        world.etcd.foreign_lease(77);
+        let key = world.key_of(leaders[0]).unwrap().key;
+        world.break_stream(a);
+        world.etcd.put(key, b"mine", 77);
+        world.publish();
+        world.expect_loss(leaders[0], Code::KeyDeleted);
+        world.expect_event(leaders[0], State::Closed);
+        assert_eq!(world.queue_length("e00"), 0);
+        world.run(SECOND);
+        assert!(leaders[1..].iter().all(|leader| world.is_leader(*leader)), "the others lead on");
+    }
+}
+
+#[test]
 fn a_key_of_our_name_that_somebody_else_created_is_a_collision() {
     let mut world = World::new();
     let a = world.service();

@@ -74,6 +74,9 @@ impl World {
                     WatchMessage::Events { id, events, .. } if !process.is_cancelled(*id) => events.clone(),
                     _ => Vec::new(),
                 };
+                if let (WatchMessage::Canceled { id, .. }, Some(stream)) = (&message, &mut process.stream) {
+                    stream.cancelled.insert(*id);
+                }
                 self.feed(service, Input::Watch { stream: id, message });
                 self.check_told(service, told);
             }
