@@ -271,8 +271,9 @@ impl World {
 
     /// Who asked this about a candidate has stopped waiting: a reply to it is a defect from now on.
     pub(super) fn forget(&mut self, candidate: Candidate, caller: Caller) {
-        self.replies.remove(&caller.0);
+        // Time goes on first, and may bring the answer.
         self.feed(candidate.service, Input::Forget { id: candidate.id, reply: caller.0 });
+        self.replies.remove(&caller.0);
     }
 
     pub(super) fn observe(&mut self, service: Service, election: &str) -> Watcher {
