@@ -277,6 +277,13 @@ BROKEN = (
         "                election.unwatch();\n            }\n",
     ),
     Broken(
+        "whoever else changed the own key is not looked for",
+        "campaign.rs",
+        "        if campaign.proclaiming.is_none() && first.is_some_and(changed) {\n",
+        "        if false && first.is_some_and(changed) {\n",
+        by="a_key_taken_over_while_nobody_watched_ends_the_term",
+    ),
+    Broken(
         "a list that travels with changes does not see them",
         "batch.rs",
         "        group.sort_by_key(|part| only_reads(&part.txn));\n",
