@@ -128,6 +128,9 @@ pub(super) struct World {
     /// The first that matches decides; else a request is served.
     pub(super) rules: Vec<Rule>,
     pub(super) random: Random,
+    /// The store was put back to an earlier state of itself: what is new there may have the revision of something that
+    /// was never to be, and looks the same without its value.
+    pub(super) rewound: bool,
     /// Requests sent, by kind.
     pub(super) sent: BTreeMap<What, usize>,
     /// What has happened, by kind.
@@ -175,6 +178,7 @@ impl World {
             late_wakes: 0,
             rules: Vec::new(),
             random: Random::new(seed),
+            rewound: false,
             sent: BTreeMap::new(),
             counts: BTreeMap::new(),
             traced: false,
@@ -556,6 +560,7 @@ impl World {
         self.excused.clear();
         self.terms.clear();
         replace(&mut self.etcd, self.now);
+        self.rewound |= former == self.etcd.cluster_id;
         for process in &mut self.processes {
             process.told_gone.clear();
             for (&id, life) in process.lives.iter_mut().filter(|_| former != self.etcd.cluster_id) {

@@ -14,6 +14,9 @@ use crate::store::{Header, KeyValue};
 /// From the last fault to rest: a lease may have to end, and somebody who stands again rests up to 10 s.
 const RECOVERY: Nanos = 60 * SECOND;
 
+/// What candidates and observers were told last, and the store's revision.
+type Told = (Vec<(Candidate, Option<Status>)>, Vec<Observation>, Header);
+
 impl Simulation {
     /// Ends all faults and waits until everything is as it should be.
     pub(super) fn come_to_rest(&mut self) {
@@ -72,8 +75,7 @@ impl Simulation {
         }
     }
 
-    /// The last that everybody was told, and the store's revision.
-    fn told(&self) -> (Vec<(Candidate, Option<Status>)>, Vec<Observation>, Header) {
+    fn told(&self) -> Told {
         let candidates = self.candidates.iter().map(|c| (*c, self.life_of(*c).last().cloned()));
         let watchers = self.world.processes.iter().flat_map(|process| process.observed.values().cloned());
         (candidates.collect(), watchers.collect(), self.world.etcd.header())
