@@ -8,7 +8,7 @@ use crate::election::watch::one_range;
 use crate::election::{CallId, Core, PartPurpose, Reply, ReplyId};
 use crate::error::{Code, Error};
 use crate::events::SubscriptionId;
-use crate::store::{Compare, Header, Op, Range, StoreError, Txn, TxnResult};
+use crate::store::{Compare, Failure, Header, Op, Range, StoreError, Txn, TxnResult};
 
 impl Core {
     pub(in crate::election) fn proclaim(&mut self, id: SubscriptionId, value: Arc<[u8]>, reply: ReplyId) {
@@ -58,13 +58,15 @@ impl Core {
         if campaign.proclaiming.take_if(|current| *current == call).is_none() {
             return;
         }
+        // Nobody would ask for it again.
+        let is_unheard = campaign.proclaims.front().is_some_and(|(_, reply)| reply.is_none());
         match result {
             Ok((header, TxnResult { succeeded: true, .. })) => {
                 campaign.changed = header.revision;
                 self.end_proclaim(id, Ok(Reply::Done));
             }
             Ok((_, otherwise)) => self.proclaimed_before(id, otherwise),
-            Err(error) if error.failure.is_transient() => {
+            Err(error) if error.failure.is_transient() || (is_unheard && error.failure != Failure::TooLarge) => {
                 let pause = campaign.pause.pause(&mut self.random);
                 self.timers.set(Timer::Campaign(id), self.now + pause);
             }

@@ -6,6 +6,7 @@ use crate::clock::{MS, SECOND};
 use crate::election::Candidacy;
 use crate::error::Code;
 use crate::events::State;
+use crate::store::Failure;
 
 fn value_of(world: &mut World, candidate: Candidate) -> Vec<u8> {
     world.key_of(candidate).unwrap().value
@@ -122,6 +123,23 @@ fn of_values_that_nobody_waits_for_the_last_is_announced() {
     waiting.into_iter().for_each(|caller| world.expect_done(caller));
     assert_eq!(value_of(&mut world, leader), b"second");
     assert!(world.count(What::Proclaim) < 10, "{}", world.count(What::Proclaim));
+}
+
+#[test]
+fn the_value_of_a_key_found_as_the_own_is_announced_however_often_that_is_refused() {
+    for failure in [Failure::NoSpace, Failure::PermissionDenied, Failure::Refused] {
+        let mut world = World::new();
+        let a = world.service();
+        let other = world.elect(a, "other");
+        let lease = world.key_of(other).unwrap().lease;
+        world.etcd.put([world.prefix("e"), format!("{lease:x}").into_bytes()].concat(), b"former", lease);
+        (0..3).for_each(|_| world.once(What::Proclaim, Fate::Refuse(failure)));
+        let leader = world.campaign(a, "e");
+        world.expect_event(leader, State::Follower);
+        world.expect_event(leader, State::Leader);
+        world.run(10 * SECOND);
+        assert_eq!((world.count(What::Proclaim), value_of(&mut world, leader)), (4, b"value".to_vec()), "{failure:?}");
+    }
 }
 
 #[test]
