@@ -420,8 +420,7 @@ impl Core {
 
     pub(super) fn dig(&mut self, id: SessionId) {
         let now = self.now;
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.graves.retain(|_, until| now < *until);
+        let Some(session) = self.sessions.get(&id) else { return };
         let lease = session.lease;
         let keys: Vec<Vec<u8>> = session.graves.keys().cloned().collect();
         if !keys.is_empty() {
@@ -429,8 +428,17 @@ impl Core {
         }
         for key in keys {
             let compares = vec![Compare::Lease(key.clone(), lease)];
-            // Found or not, it is looked for again: more than one join may have been lost.
-            self.submit(PartPurpose::Grave, Txn { compares, then: vec![Op::Delete(key)], otherwise: vec![] });
+            let purpose = PartPurpose::Grave { session: id, key: key.clone(), sent: now };
+            self.submit(purpose, Txn { compares, then: vec![Op::Delete(key)], otherwise: vec![] });
+        }
+    }
+
+    /// Found or not, it is looked for until the time is over: more than one join may have been lost. And on, until a look
+    /// after that time is answered: those before may all have been refused.
+    pub(super) fn dug(&mut self, id: SessionId, key: &[u8], sent: Nanos) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.graves.get(key).is_some_and(|until| sent >= *until) {
+            session.graves.remove(key);
         }
     }
 

@@ -188,7 +188,7 @@ enum PartPurpose {
     Join(SubscriptionId),
     Withdraw(SubscriptionId),
     Proclaim(SubscriptionId),
-    Grave,
+    Grave { session: SessionId, key: Vec<u8>, sent: Nanos },
     Verify,
     List(Arc<str>),
     WideList(watch::WidePage),
@@ -471,7 +471,8 @@ impl Core {
             Some(PartPurpose::List(election)) => self.listed(&election, part, result),
             Some(PartPurpose::WideList(page)) => self.wide_listed(page, result),
             Some(PartPurpose::LeaderValue(election)) => self.leader_value(&election, part, result),
-            Some(PartPurpose::Grave | PartPurpose::Verify) | None => {}
+            Some(PartPurpose::Grave { session, key, sent }) if result.is_ok() => self.dug(session, &key, sent),
+            Some(PartPurpose::Grave { .. } | PartPurpose::Verify) | None => {}
         }
     }
 

@@ -79,7 +79,7 @@ pub(crate) struct Session {
     pub(crate) margin: Nanos,
     /// It takes no more members: a lost request of a former one may still arrive.
     pub(crate) tainted: bool,
-    /// Keys that a lost join may yet create, and until when to look for them.
+    /// Keys that a lost join may yet create, and until when to look for them at least.
     pub(crate) graves: HashMap<Vec<u8>, Nanos>,
     /// Who left keys on it when it was given up.
     pub(crate) lost: BTreeSet<SubscriptionId>,

@@ -187,6 +187,27 @@ fn two_late_joins_are_both_removed() {
 }
 
 #[test]
+fn a_late_key_is_removed_though_that_is_refused_for_long() {
+    let mut world = World::new();
+    let (a, company) = in_company(&mut world);
+    world.once(What::Join, Fate::Late(8 * SECOND));
+    let candidate = world.campaign(a, "e");
+    world.run(6 * SECOND);
+    let resigned = world.resign(candidate);
+    world.expect_done(resigned);
+    world.run_until("the late key", |w| w.queue_length("e") == 1);
+    world.etcd.forbidden = vec![world.prefix("e")];
+    world.run(60 * SECOND);
+    assert_eq!(world.queue_length("e"), 1);
+    world.etcd.forbidden.clear();
+    world.run(2 * SECOND);
+    assert_eq!(world.queue_length("e"), 0, "a ghost");
+    let sessions = &world.process(a).core.sessions;
+    assert!(sessions.values().all(|session| session.graves.is_empty()), "nothing is looked for any more");
+    assert!(world.is_leader(company));
+}
+
+#[test]
 fn a_lease_on_which_a_join_may_still_arrive_takes_nobody_new_and_ends_with_its_last() {
     let mut world = World::new();
     let (a, company) = in_company(&mut world);
