@@ -164,6 +164,10 @@ impl Simulation {
         let leads = |sim: &Self, c| sim.life_of(c).state == Some(State::Leader);
         let Some(candidate) = self.own_candidate(|sim, c| any || leads(sim, c)) else { return };
         for _ in 0..1 + self.below(3) {
+            // Its service's time may be over with the first.
+            if !self.world.processes[candidate.service.0].is_up() {
+                break;
+            }
             let value = self.value();
             let caller = self.world.proclaim(candidate, &value);
             self.values.entry(candidate).or_default().push((Some(caller), value.into()));
