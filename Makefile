@@ -131,9 +131,13 @@ $(TARGET)/examples/release/%: examples/c/%.c $(RELEASE)/libtenure.so
 TEST_PARTS := lint test-rust test-c test-c-valgrind test-c-asan test-cpp test-cpp-asan test-docs test-examples test-install \
 	test-python test-python-processes test-wheel test-go test-go-examples
 
+# These wait most of their time, so the others run meanwhile. What both lanes use is built before: two makes know nothing
+# of each other.
+WAITING_PARTS := test-rust test-model test-fuzz test-soak
+
 ## make test: every test; ends with "N passed, N failed"
-test: test-packages tools
-	@tests/tools/summary.sh $(TARGET)/test-logs $(TEST_PARTS)
+test: test-packages tools workers
+	@tests/tools/summary.sh $(TARGET)/test-logs $(WAITING_PARTS) -- $(filter-out $(WAITING_PARTS),$(TEST_PARTS))
 
 # More threads than processors: most tests wait for a server.
 test-rust: tools workers
@@ -392,7 +396,7 @@ sanitize: test-packages tools workers
 
 # The library's threads under loom, which runs the real code in every order of its threads' steps; see src/sync/.
 # LOOM_MAX_PREEMPTIONS=3 looks deeper than the bound that each model has.
-TEST_PARTS += test-model test-python-asan
+TEST_PARTS += test-model test-python-asan test-fuzz
 .PHONY: test-model model broken-models test-python-asan fuzz-programs test-fuzz fuzz test-tsan
 MODEL = CARGO_TARGET_DIR=$(TARGET)/model tests/tools/model.sh
 
@@ -609,8 +613,7 @@ soak: $(TARGET)/examples/release/worker $(TARGET)/examples/release/go-worker $(M
 RUN_SOAK = tests/soak/run.py --etcd $(MAIN_ETCD) --peer $(TOOLS)/peer
 
 # A minute of it, with the library that is tested.
-test-soak: $(TESTED)/c/worker $(GO_LIBRARY) $(MAIN_ETCD) $(TOOLS)/peer
-	cd examples/go && $(GO_ENV) go build -o $(GO_EXAMPLES)/worker ./worker
+test-soak: $(TESTED)/c/worker $(GO_EXAMPLES)/worker $(MAIN_ETCD) $(TOOLS)/peer
 	tests/soak/ledger_test.py
 	$(RUN_SOAK) --c-worker $< --go-worker $(GO_EXAMPLES)/worker --library $(LIBRARY_FOLDER)/libtenure.so --hours 0.015 --ttl 5
 
