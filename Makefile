@@ -37,7 +37,7 @@ EXAMPLES := $(wildcard examples/c/*.c)
 
 .PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
 .PHONY: test-go test-go-examples bench-check broken-engines workers close-races faults-figures
-.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
+.PHONY: all libs header demo examples bench bench-scale test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-python test-python-processes test-wheel wheel
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
@@ -329,12 +329,17 @@ BENCHES := $(TARGET)/benches
 BENCH_FOLDER := $(TARGET)/bench
 
 bench: $(BENCHES)/python/ready $(BENCHES)/tenure $(BENCHES)/bare $(BENCHES)/peer $(BENCHES)/events $(MAIN_ETCD)
-	MEMBERS=$(MEMBERS) ETCD_DATA=$(ETCD_DATA) tests/tools/with_etcd.py $(MAIN_ETCD) env \
-		PROGRAM_TENURE=$(BENCHES)/tenure PROGRAM_BARE=$(BENCHES)/bare PROGRAM_BARE_GO='$(BENCHES)/peer bare' \
-		PROGRAM_GO='$(BENCHES)/peer concurrency' PROGRAM_V3ELECTION='$(BENCHES)/peer v3election' \
-		PROGRAM_EVENTS_GO=$(BENCHES)/events PROGRAM_EVENTS_PYTHON='python3 benches/events.py' \
-		PYTHONPATH=$(PYTHON_PACKAGE)/src TENURE_LIBRARY=$(RELEASE)/libtenure.so \
-		$(BENCHES)/python/bin/python benches/bench.py $(BENCH_FOLDER) --library $(RELEASE)/libtenure.so $(BENCH)
+	$(RUN_BENCH) benches/bench.py $(BENCH_FOLDER) --library $(RELEASE)/libtenure.so $(BENCH)
+
+## make bench-scale: how it grows with elections and processes, beside etcd's Go package; a quarter of an hour
+bench-scale: $(BENCHES)/python/ready $(BENCHES)/tenure $(BENCHES)/peer $(MAIN_ETCD)
+	$(RUN_BENCH) benches/scale.py $(BENCH_FOLDER) $(BENCH)
+
+RUN_BENCH = MEMBERS=$(MEMBERS) ETCD_DATA=$(ETCD_DATA) tests/tools/with_etcd.py $(MAIN_ETCD) env \
+	PROGRAM_TENURE=$(BENCHES)/tenure PROGRAM_BARE=$(BENCHES)/bare PROGRAM_BARE_GO='$(BENCHES)/peer bare' \
+	PROGRAM_GO='$(BENCHES)/peer concurrency' PROGRAM_V3ELECTION='$(BENCHES)/peer v3election' \
+	PROGRAM_EVENTS_GO=$(BENCHES)/events PROGRAM_EVENTS_PYTHON='python3 benches/events.py' \
+	PYTHONPATH=$(PYTHON_PACKAGE)/src TENURE_LIBRARY=$(RELEASE)/libtenure.so $(BENCHES)/python/bin/python
 
 ## make bench-check: what of the results of `make bench` misses its bound
 bench-check:
