@@ -158,10 +158,12 @@ broken-engines: packages
 
 # Every file in tests/c is a program of its own, which finds an etcd in the variable ETCD_ENDPOINTS. planted.c is to
 # fail: by it checker.sh sees whether valgrind and the sanitizer find what they should.
-C_TESTS := $(patsubst tests/c/%.c,$(TARGET)/c/%,$(filter-out tests/c/planted.c,$(wildcard tests/c/*.c)))
+C_TESTS := $(patsubst tests/c/%.c,$(TARGET)/c/%,$(filter-out tests/c/planted.c tests/c/footprint.c,$(wildcard tests/c/*.c)))
+# It measures the heap, of which valgrind and the sanitizers have one of their own.
+FOOTPRINT := $(TARGET)/c/footprint
 
-test-c: $(C_TESTS) $(MAIN_ETCD)
-	tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(C_TESTS)
+test-c: $(C_TESTS) $(FOOTPRINT) $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(C_TESTS) $(FOOTPRINT)
 
 # --as-needed: a program that loads the library itself is not linked with it. The header is tested as it is, so it is no
 # prerequisite, which would make it anew; what it is made of is the library's.
@@ -190,7 +192,7 @@ SANITIZED = CARGO_TARGET_DIR=$(TARGET)/sanitize RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsa
 SANITIZED_LIBRARY = $(TARGET)/sanitize/$(HOST)/debug
 # Rust's, for the programs as well: in a child of fork(), gcc's (12) may wait for a lock that nobody holds.
 SANITIZER = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.asan.a)
-SANITIZED_MAKE = $(MAKE) TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) LIBRARY_FOLDER=$(SANITIZED_LIBRARY) \
+SANITIZED_MAKE = $(MAKE) TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) LIBRARY_FOLDER=$(SANITIZED_LIBRARY) FOOTPRINT= \
 	CFLAGS='$(CFLAGS) -fsanitize=address' CXXFLAGS='$(CXXFLAGS) -fsanitize=address' \
 	RUNTIME='-Wl,--whole-archive $(SANITIZER) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm'
 
