@@ -37,7 +37,7 @@ EXAMPLES := $(wildcard examples/c/*.c)
 
 .PHONY: install uninstall dist deb test-install test-cpp test-cpp-programs test-cpp-asan test-docs sanitized-library
 .PHONY: test-go test-go-examples bench-check broken-engines workers close-races faults-figures
-.PHONY: all libs header demo examples bench test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
+.PHONY: all libs header demo examples bench bench-scale test test-rust simulate test-c test-c-valgrind test-c-asan test-examples fmt lint fix sanitize packages
 .PHONY: test-python test-python-processes test-wheel wheel
 .PHONY: test-packages tools clean help
 .DELETE_ON_ERROR:
@@ -162,10 +162,12 @@ broken-engines: packages
 
 # Every file in tests/c is a program of its own, which finds an etcd in the variable ETCD_ENDPOINTS. planted.c is to
 # fail: by it checker.sh sees whether valgrind and the sanitizer find what they should.
-C_TESTS := $(patsubst tests/c/%.c,$(TARGET)/c/%,$(filter-out tests/c/planted.c,$(wildcard tests/c/*.c)))
+C_TESTS := $(patsubst tests/c/%.c,$(TARGET)/c/%,$(filter-out tests/c/planted.c tests/c/footprint.c,$(wildcard tests/c/*.c)))
+# It measures the heap, of which valgrind and the sanitizers have one of their own.
+FOOTPRINT := $(TARGET)/c/footprint
 
-test-c: $(C_TESTS) $(MAIN_ETCD)
-	tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(C_TESTS)
+test-c: $(C_TESTS) $(FOOTPRINT) $(MAIN_ETCD)
+	tests/tools/with_etcd.py $(MAIN_ETCD) tests/tools/programs.sh $(C_TESTS) $(FOOTPRINT)
 
 # --as-needed: a program that loads the library itself is not linked with it. The header is tested as it is, so it is no
 # prerequisite, which would make it anew; what it is made of is the library's.
@@ -194,7 +196,7 @@ SANITIZED = CARGO_TARGET_DIR=$(TARGET)/sanitize RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsa
 SANITIZED_LIBRARY = $(TARGET)/sanitize/$(HOST)/debug
 # Rust's, for the programs as well: in a child of fork(), gcc's (12) may wait for a lock that nobody holds.
 SANITIZER = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(HOST)/lib/librustc*_rt.asan.a)
-SANITIZED_MAKE = $(MAKE) TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) LIBRARY_FOLDER=$(SANITIZED_LIBRARY) \
+SANITIZED_MAKE = $(MAKE) TARGET=$(TARGET)/sanitize TOOLS=$(TOOLS) LIBRARY_FOLDER=$(SANITIZED_LIBRARY) FOOTPRINT= \
 	CFLAGS='$(CFLAGS) -fsanitize=address' CXXFLAGS='$(CXXFLAGS) -fsanitize=address' \
 	RUNTIME='-Wl,--whole-archive $(SANITIZER) -Wl,--no-whole-archive -Wl,--export-dynamic -ldl -lrt -lm'
 
@@ -333,12 +335,17 @@ BENCHES := $(TARGET)/benches
 BENCH_FOLDER := $(TARGET)/bench
 
 bench: $(BENCHES)/python/ready $(BENCHES)/tenure $(BENCHES)/bare $(BENCHES)/peer $(BENCHES)/events $(MAIN_ETCD)
-	MEMBERS=$(MEMBERS) ETCD_DATA=$(ETCD_DATA) tests/tools/with_etcd.py $(MAIN_ETCD) env \
-		PROGRAM_TENURE=$(BENCHES)/tenure PROGRAM_BARE=$(BENCHES)/bare PROGRAM_BARE_GO='$(BENCHES)/peer bare' \
-		PROGRAM_GO='$(BENCHES)/peer concurrency' PROGRAM_V3ELECTION='$(BENCHES)/peer v3election' \
-		PROGRAM_EVENTS_GO=$(BENCHES)/events PROGRAM_EVENTS_PYTHON='python3 benches/events.py' \
-		PYTHONPATH=$(PYTHON_PACKAGE)/src TENURE_LIBRARY=$(RELEASE)/libtenure.so \
-		$(BENCHES)/python/bin/python benches/bench.py $(BENCH_FOLDER) --library $(RELEASE)/libtenure.so $(BENCH)
+	$(RUN_BENCH) benches/bench.py $(BENCH_FOLDER) --library $(RELEASE)/libtenure.so $(BENCH)
+
+## make bench-scale: how it grows with elections and processes, beside etcd's Go package; a quarter of an hour
+bench-scale: $(BENCHES)/python/ready $(BENCHES)/tenure $(BENCHES)/peer $(MAIN_ETCD)
+	$(RUN_BENCH) benches/scale.py $(BENCH_FOLDER) $(BENCH)
+
+RUN_BENCH = MEMBERS=$(MEMBERS) ETCD_DATA=$(ETCD_DATA) tests/tools/with_etcd.py $(MAIN_ETCD) env \
+	PROGRAM_TENURE=$(BENCHES)/tenure PROGRAM_BARE=$(BENCHES)/bare PROGRAM_BARE_GO='$(BENCHES)/peer bare' \
+	PROGRAM_GO='$(BENCHES)/peer concurrency' PROGRAM_V3ELECTION='$(BENCHES)/peer v3election' \
+	PROGRAM_EVENTS_GO=$(BENCHES)/events PROGRAM_EVENTS_PYTHON='python3 benches/events.py' \
+	PYTHONPATH=$(PYTHON_PACKAGE)/src TENURE_LIBRARY=$(RELEASE)/libtenure.so $(BENCHES)/python/bin/python
 
 ## make bench-check: what of the results of `make bench` misses its bound
 bench-check:

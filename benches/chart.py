@@ -41,3 +41,22 @@ def group(place: pyplot.Axes, rows: list[dict[str, object]]) -> None:
     place.set_xscale("log")
     place.spines[["top", "right"]].set_visible(False)
     place.margins(x=0.15)
+
+
+def draw_curves(curves: dict[str, list[dict[str, float | str]]], titles: dict[str, str], path: pathlib.Path) -> None:
+    """The hand-over's median (line) and p99 (dots) over the number of whatever grows."""
+    figure, places = pyplot.subplots(1, len(curves), figsize=(11, 4), sharey=True, squeeze=False, layout="constrained")
+    for place, (curve, rows) in zip(places[0], curves.items()):
+        for who in ("tenure", "go"):
+            points = [row for row in rows if row["program"] == who]
+            counts = [row["count"] for row in points]
+            place.plot(counts, [row["handover_p50_ms"] for row in points], color=WHO[who], label=LABELS[who])
+            place.plot(counts, [row["handover_p99_ms"] for row in points], "o", color=WHO[who], markersize=3)
+        place.set_xscale("log")
+        place.set_yscale("log")
+        place.set_xlabel(titles[curve])
+        place.spines[["top", "right"]].set_visible(False)
+    places[0][0].set_ylabel("hand-over, ms: median (line), p99 (dots)")
+    places[0][0].legend(frameon=False)
+    matplotlib.rcParams["svg.hashsalt"] = "tenure"
+    figure.savefig(path, metadata={"Date": None})

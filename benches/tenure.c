@@ -5,7 +5,7 @@
  *   campaign            to the LEADER event, without rivals; resign to confirmed
  *   handover MS         resign to the LEADER event of a follower that has waited so long
  *   chain N             mean of N hand-overs from one candidate to the next
- *   join ELECTIONS      stands in so many elections; to the last LEADER event
+ *   join ELECTIONS [FROM]  stands in so many elections, the first of them number FROM; to the last LEADER event
  *   follow ELECTIONS    stands behind others in so many elections, and leaves it at that
  *   elected COUNT       when (CLOCK_BOOTTIME) the COUNTth LEADER event since `follow` came
  *   resign              withdraws from all those elections; to the last CLOSED event
@@ -198,7 +198,7 @@ static long elections;
 static struct count many_count = COUNT;
 static tenure_service *many_service;
 
-static int64_t stand_in_many(long count)
+static int64_t stand_in_many(long count, long from)
 {
     if (many_service == NULL)
         many_service = open_service("60s");
@@ -208,15 +208,15 @@ static int64_t stand_in_many(long count)
     int64_t start = now();
     for (long i = 0; i < count; i++) {
         char name[32];
-        snprintf(name, sizeof name, "shard-%05ld", i);
+        snprintf(name, sizeof name, "shard-%05ld", from + i);
         many[i] = stand(many_service, name, on_event, &many_count);
     }
     return start;
 }
 
-static void measure_join(long count)
+static void measure_join(long count, long from)
 {
-    int64_t start = stand_in_many(count);
+    int64_t start = stand_in_many(count, from);
     printf("ok %lld\n", (long long)(reached(&many_count, &many_count.leaders, count) - start));
 }
 
@@ -335,13 +335,13 @@ static void status(void)
 
 int main(int argc, char **argv)
 {
-    char line[128], command[32], argument[32];
+    char line[128], command[32], argument[32], second_argument[32];
     if (argc != 2)
         return fprintf(stderr, "usage: tenure ENDPOINTS\n"), 2;
     endpoints = argv[1];
     while (fgets(line, sizeof line, stdin)) {
-        argument[0] = '\0';
-        if (sscanf(line, "%31s %31s", command, argument) < 1)
+        argument[0] = second_argument[0] = '\0';
+        if (sscanf(line, "%31s %31s %31s", command, argument, second_argument) < 1)
             continue;
         long number = atol(argument);
         int pair = strcmp(command, "campaign") == 0 || strcmp(command, "handover") == 0 ||
@@ -357,9 +357,9 @@ int main(int argc, char **argv)
         else if (strcmp(command, "chain") == 0)
             measure_chain(number);
         else if (strcmp(command, "join") == 0)
-            measure_join(number);
+            measure_join(number, atol(second_argument));
         else if (strcmp(command, "follow") == 0)
-            stand_in_many(number), printf("ok\n");
+            stand_in_many(number, 0), printf("ok\n");
         else if (strcmp(command, "elected") == 0)
             printf("ok %lld\n", (long long)reached(&many_count, &many_count.leaders, number));
         else if (strcmp(command, "resign") == 0)

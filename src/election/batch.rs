@@ -15,6 +15,9 @@ const PARTS: usize = 100;
 /// Bytes of one transaction, well below etcd's default request limit of 1.5 MiB.
 const BYTES: usize = 512 * 1024;
 
+/// Room for so many is kept when the queue has run empty: one for ten thousand would stay for good.
+pub(super) const SPARE: usize = 64;
+
 /// A transaction of one campaign or list.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -83,6 +86,9 @@ impl Batch {
             if alone {
                 break;
             }
+        }
+        if self.queue.is_empty() {
+            self.queue.shrink_to(SPARE);
         }
         // A list is taken for true at the transaction's revision, so it has to see all of its changes.
         group.sort_by_key(|part| only_reads(&part.txn));

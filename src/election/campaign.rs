@@ -152,7 +152,7 @@ impl Core {
             return self.reply(reply, Err(Error::new(Code::CampaignInProgress, message)));
         }
         self.reply(reply, Ok(Reply::Done));
-        self.campaigns.insert(id, Campaign::new(candidacy));
+        self.campaigns.insert(id, Box::new(Campaign::new(candidacy)));
         self.want(&election).campaign = Some(id);
         self.stand(id);
     }
@@ -360,7 +360,7 @@ impl Core {
     /// The queue may not be seen any more. Who waits in it would never learn of its turn, and hold up all behind it.
     pub(super) fn may_not_look(&mut self, election: &str, error: &StoreError) {
         let campaign = self.elections.get(election).and_then(|election| election.campaign);
-        if let Some(id) = campaign.filter(|id| self.campaigns.get(id).is_some_and(Campaign::needs_list)) {
+        if let Some(id) = campaign.filter(|id| self.campaigns.get(id).is_some_and(|campaign| campaign.needs_list())) {
             self.lose(id, &Error::from(error));
         }
     }

@@ -1,8 +1,9 @@
 //! The candidates of one election as a copy in revision order, fed by a list and a watch.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::queue::Queue;
 use crate::store::{LeaseId, Revision};
 
 /// Values up to this size, in bytes, are kept; a larger one is read when it is needed. So a neighbour's flood of
@@ -57,11 +58,7 @@ impl Change {
 /// The copy. It is whole ("synced") after a list that was read while the watch was open, until the watch breaks.
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
-    /// By name. Whatever is done for one change takes no time that grows with their number: a neighbour may have put
-    /// a hundred thousand of them.
-    entries: HashMap<Box<[u8]>, Entry>,
-    /// By token, then name: the order of etcd's queue.
-    order: BTreeSet<(Revision, Box<[u8]>)>,
+    queue: Queue,
     /// Bytes of all values.
     kept: usize,
     nested: BTreeSet<Box<[u8]>>,
@@ -88,7 +85,7 @@ impl Mirror {
 
     /// The lowest candidate.
     pub(crate) fn leader(&self) -> Option<&Entry> {
-        self.order.first().and_then(|(_, name)| self.entries.get(name))
+        self.queue.first()
     }
 
     /// A key of another election below this one.
@@ -99,15 +96,15 @@ impl Mirror {
     /// Whether the candidate of this name, token and lease is the lowest; `None` if it isn't there, or not on that
     /// lease any more.
     pub(crate) fn is_lowest(&self, name: &[u8], token: Revision, lease: LeaseId) -> Option<bool> {
-        let entry = self.entries.get(name).filter(|entry| entry.token == token)?;
-        let lowest = self.order.first().is_some_and(|(_, first)| **first == *name);
+        let entry = self.queue.get(name).filter(|entry| entry.token == token)?;
+        let lowest = self.leader().is_some_and(|leader| *leader.name == *name);
         entry.lease.is_none_or(|held| held == lease).then_some(lowest)
     }
 
     /// Sets what was read apart of a candidate, unless the watch has told something newer meanwhile.
     pub(crate) fn complete(&mut self, read: Entry) {
         let older = |known: &Entry| known.token == read.token && known.changed <= read.changed;
-        if self.entries.get(&read.name).is_some_and(older) {
+        if self.queue.get(&read.name).is_some_and(older) {
             self.remove(&read.name.clone());
             self.insert(read);
         }
@@ -141,8 +138,7 @@ impl Mirror {
     }
 
     fn replace(&mut self, entries: Vec<Entry>, revision: Revision) {
-        let former = std::mem::take(&mut self.entries);
-        self.order.clear();
+        let former = std::mem::take(&mut self.queue);
         self.kept = 0;
         self.nested.clear();
         for mut entry in entries {
@@ -186,7 +182,7 @@ impl Mirror {
         }
         self.remove(&entry.name);
         // The leader's is what somebody may ask for; any other can be read when it leads.
-        let leads = self.order.first().is_none_or(|(token, name)| (entry.token, &entry.name) < (*token, name));
+        let leads = self.leader().is_none_or(|leader| (entry.token, &entry.name) < (leader.token, &leader.name));
         let size = entry.value.as_ref().map_or(0, |value| value.len());
         if !leads && self.kept + size > KEPT_VALUES_BYTES {
             entry.value = None;
@@ -196,21 +192,19 @@ impl Mirror {
 
     fn insert(&mut self, entry: Entry) {
         self.kept += entry.value.as_ref().map_or(0, |value| value.len());
-        self.order.insert((entry.token, entry.name.clone()));
-        self.entries.insert(entry.name.clone(), entry);
+        self.queue.insert(entry);
     }
 
     fn remove(&mut self, name: &[u8]) {
-        if let Some(entry) = self.entries.remove(name) {
+        if let Some(entry) = self.queue.remove(name) {
             self.kept -= entry.value.map_or(0, |value| value.len());
-            self.order.remove(&(entry.token, entry.name));
         }
     }
 
     fn delete(&mut self, name: &[u8], revision: Revision) {
         self.nested.remove(name);
         // A key created at this very revision was created after the deletion, or is in the list already.
-        if self.entries.get(name).is_some_and(|known| known.token < revision) {
+        if self.queue.get(name).is_some_and(|known| known.token < revision) {
             self.remove(name);
         }
     }
@@ -234,7 +228,8 @@ mod tests {
     }
 
     fn names(mirror: &Mirror) -> String {
-        mirror.order.iter().map(|(_, name)| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().join(" ")
+        let names = mirror.queue.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned());
+        names.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -336,13 +331,13 @@ mod tests {
             mirror.change(Change::Put { entry: Entry { changed: FLOOD + at, ..big(at) }, revision: FLOOD + at }, true);
             assert_eq!(mirror.is_lowest(format!("{at:x}").as_bytes(), at, 1), Some(at == 1));
         }
-        let kept = || mirror.entries.values().filter_map(|entry| entry.value.as_ref()).map(|value| value.len());
+        let kept = || mirror.queue.iter().filter_map(|entry| entry.value.as_ref()).map(|value| value.len());
         assert!(kept().sum::<usize>() <= KEPT_VALUES_BYTES + KEPT_VALUE_BYTES);
         assert_eq!(kept().sum::<usize>(), mirror.kept);
         assert!(mirror.is_complete(), "the leader's is known");
         (1..FLOOD).for_each(|at| mirror.change(delete(&format!("{at:x}"), 2 * FLOOD + at), true));
         assert_eq!(names(&mirror), format!("{FLOOD:x}"));
-        assert_eq!((mirror.entries.len(), mirror.order.len(), mirror.is_complete()), (1, 1, false));
+        assert_eq!((mirror.queue.iter().count(), mirror.is_complete()), (1, false));
         mirror.complete(Entry { changed: 2 * FLOOD, ..big(FLOOD) });
         assert_eq!((mirror.is_complete(), mirror.kept), (true, KEPT_VALUE_BYTES));
     }

@@ -5,7 +5,7 @@
 //! answer brings back; an answer whose id is not known any more belongs to the past and is dropped.
 //!
 //! `campaign` holds the states and their invariants, `session` the lease and the deadline, `watch` keeps mirrors true,
-//! `mirror` is a copy of an election's queue, `batch` sends small transactions together, `read` and `observer` serve
+//! `mirror` is a copy of an election's `queue`, `batch` sends small transactions together, `read` and `observer` serve
 //! those who only look.
 
 mod backoff;
@@ -17,6 +17,7 @@ mod keys;
 mod lease;
 mod mirror;
 mod observer;
+mod queue;
 mod read;
 mod session;
 #[cfg(test)]
@@ -220,9 +221,9 @@ pub(crate) struct Core {
     parts: HashMap<CallId, PartPurpose>,
     batch: Batch,
     sessions: HashMap<SessionId, Session>,
-    campaigns: HashMap<SubscriptionId, Campaign>,
+    campaigns: HashMap<SubscriptionId, Box<Campaign>>,
     observers: HashMap<SubscriptionId, Observer>,
-    elections: HashMap<Arc<str>, Election>,
+    elections: HashMap<Arc<str>, Box<Election>>,
     reads: HashMap<ReadId, Read>,
     watch: Watch,
     closing: bool,
@@ -460,6 +461,9 @@ impl Core {
                     self.part_answered(part.id, Err(error.clone()));
                 }
             }
+        }
+        if self.parts.is_empty() {
+            self.parts.shrink_to(batch::SPARE);
         }
     }
 

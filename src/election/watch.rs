@@ -386,7 +386,7 @@ impl Core {
         if self.watch.is_wide() {
             self.watch.wide = Wide::No;
         }
-        self.elections.values_mut().for_each(Election::unwatch);
+        self.elections.values_mut().for_each(|election| election.unwatch());
         self.watch.pending.clear();
         self.watch.unlisted.clear();
         self.watch.wide_unlisted = false;

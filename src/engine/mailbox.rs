@@ -23,6 +23,9 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// Unread events kept for one campaign: a loss to be heard, and the last ones.
 const KEPT: usize = 4;
 
+/// Room for so many campaigns with something unread is kept when all was read.
+const SPARE: usize = 64;
+
 /// Unread log lines kept; the oldest make room.
 const KEPT_LOGS: usize = 256;
 
@@ -278,6 +281,9 @@ impl Queue {
                 None => self.pop_log(),
                 Some(id) => self.pop_event(id),
             };
+            if self.order.is_empty() {
+                self.order.shrink_to(SPARE);
+            }
             if delivery.is_some() {
                 return delivery;
             }
@@ -297,7 +303,10 @@ impl Queue {
         let subscription = self.subscriptions.get_mut(&id)?;
         // A LEADER whose deadline passed unread, before the engine could take it back, is not told any more.
         let event = subscription.unread.pop_front().filter(|event| subscription.is_true(event));
-        if !subscription.unread.is_empty() {
+        if subscription.unread.is_empty() {
+            // Room for four events is more than all else that is kept for a campaign.
+            subscription.unread = VecDeque::new();
+        } else {
             self.order.push_back(Some(id));
         }
         let event = event?;

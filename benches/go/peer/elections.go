@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -85,8 +86,14 @@ func electionCommands(stand func(*concurrency.Session, string) candidate) comman
 			check(follower.Resign(ctx))
 			return []int64{took}
 		},
-		"chain":  func(argument string) []int64 { return []int64{chain(stand, number(argument))} },
-		"join":   func(argument string) []int64 { return []int64{e.join(number(argument))} },
+		"chain": func(argument string) []int64 { return []int64{chain(stand, number(argument))} },
+		"join": func(argument string) []int64 {
+			count, from, _ := strings.Cut(argument, " ")
+			if from == "" {
+				from = "0"
+			}
+			return []int64{e.join(number(count), number(from))}
+		},
 		"follow": func(argument string) []int64 { e.follow(number(argument)); return nil },
 		"elected": func(argument string) []int64 {
 			for e.elected.Load() < int64(number(argument)) {
@@ -140,25 +147,25 @@ func chain(stand func(*concurrency.Session, string) candidate, length int) int64
 	return took.Nanoseconds() / int64(length-1)
 }
 
-func (e *elections) open(count int) {
+func (e *elections) open(count, from int) {
 	if e.session == nil {
 		e.session = session(60)
 	}
 	e.many = make([]candidate, count)
 	e.elected.Store(0)
 	for i := range count {
-		e.many[i] = e.stand(e.session, fmt.Sprintf("_peer/shard-%05d", i))
+		e.many[i] = e.stand(e.session, fmt.Sprintf("_peer/shard-%05d", from+i))
 	}
 }
 
-func (e *elections) join(count int) int64 {
-	e.open(count)
+func (e *elections) join(count, from int) int64 {
+	e.open(count, from)
 	return atOnce(count, inFlight, func(i int) { check(e.many[i].Campaign(ctx, "value")) })
 }
 
 // follow stands behind others in so many elections.
 func (e *elections) follow(count int) {
-	e.open(count)
+	e.open(count, 0)
 	for _, c := range e.many {
 		go func() {
 			check(c.Campaign(ctx, "value"))

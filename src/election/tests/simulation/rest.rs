@@ -27,8 +27,8 @@ impl Simulation {
         self.world.slow_watches.clear();
         (self.world.etcd.forbidden, self.world.etcd.max_ops) = (Vec::new(), 128);
         (0..self.world.processes.len()).for_each(|at| self.world.resume(Service(at)));
-        // What is late arrives.
-        self.pass(LATEST);
+        // What is late arrives, though sent in the last moment and by a slow network.
+        self.pass(LATEST + 2 * SECOND);
         for kv in self.world.etcd.keys(b"") {
             if self.world.etcd.is_foreign(kv.lease) {
                 self.world.go_resign(&kv.key);
