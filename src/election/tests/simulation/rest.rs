@@ -50,11 +50,22 @@ impl Simulation {
     }
 
     /// Who restores a backup below running services has to. When the store has meanwhile gone beyond what they knew,
-    /// they can't tell that it was restored, and keep alive what came back on their leases.
+    /// they can't tell that it was restored: they keep alive what came back on their leases, and miss no key of their
+    /// own that didn't.
     fn clear_up(&mut self) {
         self.pass(30 * SECOND);
         let living: Vec<Candidate> = self.candidates.iter().copied().filter(|c| !self.is_over(*c)).collect();
-        let owned: BTreeSet<_> = living.into_iter().filter_map(|c| self.world.key_of(c)).map(|kv| kv.key).collect();
+        let mut owned = BTreeSet::new();
+        for candidate in living {
+            match self.world.key_of(candidate) {
+                Some(kv) => {
+                    owned.insert(kv.key);
+                }
+                None => {
+                    self.world.resign(candidate);
+                }
+            }
+        }
         for kv in self.world.etcd.keys(b"") {
             if !owned.contains(&kv.key) {
                 self.world.go_resign(&kv.key);
