@@ -381,6 +381,7 @@ lint: $(PYTHON)/ruff $(GO_LIBRARY) | packages
 	for module in $(GO_MODULES); do (cd $$module && $(GO_ENV) go vet ./...) || exit 1; done
 	$(PYTHON)/ruff format --check . || { echo "run: make fmt"; exit 1; }
 	$(PYTHON)/ruff check .
+	tests/broken_pieces.py
 	MYPYPATH=benches:examples:packaging:$(PYTHON_PACKAGE)/src:$(PYTHON_PACKAGE)/tests:tests/tools $(PYTHON)/mypy --config-file tests/tools/mypy.ini $(PYTHON_FILES)
 
 ## make fmt: formats the sources

@@ -69,8 +69,9 @@ BROKEN = (
     Broken(
         "the second in the queue leads too",
         "mirror.rs",
-        "self.order.first().is_some_and(|(_, first)| **first == *name)",
-        "self.order.iter().take(2).any(|(_, first)| **first == *name)",
+        "self.leader().is_some_and(|leader| *leader.name == *name)",
+        "{ let leads = |leader: &Entry| *leader.name == *name;\n"
+        "            self.leader().is_some_and(leads) || self.queue.iter().nth(1).is_some_and(leads) }",
     ),
     Broken(
         "the loss of the own key is not noticed",
@@ -245,11 +246,10 @@ BROKEN = (
     Broken(
         "a value whose announcement failed is not announced again",
         "campaign/proclaim.rs",
-        "            Err(error) if error.failure.is_transient() => {\n"
+        "error.failure != Failure::TooLarge) => {\n"
         "                let pause = campaign.pause.pause(&mut self.random);\n"
-        "                self.timers.set(Timer::Campaign(id), self.now + pause);\n            }\n"
-        "            Err(error) => self.end_proclaim",
-        "            Err(error) if error.failure.is_transient() => {}\n            Err(error) => self.end_proclaim",
+        "                self.timers.set(Timer::Campaign(id), self.now + pause);\n            }\n",
+        "error.failure != Failure::TooLarge) => {}\n",
     ),
     Broken(
         "a closed service does not wait for its leases' ends",

@@ -245,6 +245,10 @@ impl World {
 
     pub(super) fn serve_stream(&mut self, service: Service, id: u64, request: WatchRequest) {
         if let Some((_, failure)) = self.outage.filter(|(until, _)| self.now < *until) {
+            // Over for the server, however late the service hears of it.
+            if let Some(stream) = self.process(service).stream.as_mut().filter(|open| open.id == id) {
+                stream.stalled = true;
+            }
             return self.push(self.now, Event::StreamEnd(service, id, StoreError::new(failure, "no stream by order")));
         }
         let header = self.etcd.header();
