@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 Fault = Callable[["Stage"], Awaitable[str]]
 
 
-async def stop(stopped: Sequence[Worker | Member], time_s: float) -> str:
-    """All of them are stopped for so long, and go on."""
+async def stop(stopped: Sequence[Worker | Member], time_s: float, go_on: Callable[[], None] = lambda: None) -> str:
+    """All of them are stopped for so long, and go on, which is told before."""
     for process in stopped:
         process.send(signal.SIGSTOP)
     await asyncio.sleep(time_s)
+    go_on()
     for process in stopped:
         process.send(signal.SIGCONT)
     return f"{names(stopped)}, {time_s:.1f} s"
@@ -91,13 +92,17 @@ async def kill_peer(stage: Stage) -> str:
     return peer.name
 
 
+async def stop_members(stage: Stage, count: int, time_s: float) -> str:
+    return await stop(stage.random.sample(stage.cluster.members, count), time_s, stage.ledger.members_go_on)
+
+
 async def stop_member(stage: Stage) -> str:
-    return await stop([stage.random.choice(stage.cluster.members)], stage.span(0.2, 2.0))
+    return await stop_members(stage, 1, stage.span(0.2, 2.0))
 
 
 async def stop_two_members(stage: Stage) -> str:
     """Nothing can be written for longer than the time to live."""
-    return await stop(stage.random.sample(stage.cluster.members, 2), stage.span(1.0, 1.8))
+    return await stop_members(stage, 2, stage.span(1.0, 1.8))
 
 
 async def kill_member(stage: Stage) -> str:

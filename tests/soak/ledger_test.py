@@ -92,6 +92,23 @@ class Checks(unittest.TestCase):
         self.claim("a", 5, 10, 20 + soak.NOTICE_NS)
         self.assertEqual(self.failed(), [soak.KEYS])
 
+    def test_a_member_that_goes_on_may_end_a_lease_early(self) -> None:
+        now = now_ns()
+        for reason, gone_ns, found in (
+            ("LEASE_REVOKED", now + 1000, []),
+            ("LEASE_REVOKED", now + 2 * soak.SECOND, [soak.KEYS]),
+            ("LEASE_REVOKED", now - soak.SECOND, [soak.KEYS]),
+            ("SESSION_EXPIRED", now + 1000, [soak.KEYS]),
+        ):
+            with self.subTest(reason=reason, gone_ns=gone_ns - now):
+                self.setUp()
+                self.claim("a", 5, 10, gone_ns + 20)
+                self.gone(5, gone_ns)
+                self.ledger.lost("a", 5, reason)
+                self.ledger._gone_on_ns.append(now)
+                self.assertEqual(self.failed(), found)
+                self.assertEqual(self.ledger.ended_early, 0 if found else 1)
+
     def test_the_heir_of_a_removed_leader_may_lead_a_little_sooner(self) -> None:
         second = soak.NOTICE_NS
         for late_ns, found in ((second - 5, []), (second + 5, [soak.OVERLAP])):

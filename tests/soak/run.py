@@ -232,6 +232,7 @@ def table(soak: Soak, drifts: list[Drift], seed: int) -> list[str]:
             "after a removal",
             f"the former leader led on for {ledger.longest_notice_ns / MS:.0f} ms at most beside its heir",
         ),
+        ("terms ended too early", f"{ledger.ended_early}, by members that had been stopped"),
         ("rivals revived", str(ledger.peers_revived)),
         ("processor time", f"{cpu_s / length_s:.2f} cores in the mean"),
     ]
