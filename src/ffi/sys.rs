@@ -65,6 +65,15 @@ fn count_forks() -> u32 {
 /// How long a thread may take to begin its work. Only one that can't at all takes longer.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// Of every thread of the library's, in bytes: Rust's own default. Unless it is said, Rust looks for another one in the
+/// environment, which a thread of the program may be changing, and in C that is a race.
+const STACK_BYTES: usize = 2 << 20;
+
+/// A thread of the library's, to be started.
+pub(crate) fn thread(name: &str) -> thread::Builder {
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES)
+}
+
 /// Starts a thread of the library's, and waits until it is at work, which `body` says by sending.
 ///
 /// What a thread prepares for its own end takes a lock of the loader. A thread that had yet to do so could not begin
@@ -74,7 +83,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// The system's; TimedOut, also inside dlopen, which holds the lock as well. The thread then begins later.
 pub(crate) fn start_thread(name: &str, body: impl FnOnce(Sender<()>) + Send + 'static) -> io::Result<ThreadId> {
     let (at_work, begun) = channel();
-    let builder = thread::Builder::new().name(name.to_owned());
+    let builder = self::thread(name);
     let thread = with_signals_blocked(|| builder.spawn(move || body(at_work)))?;
     begun.recv_timeout(START_LIMIT).map_err(|_| {
         let reason = "it doesn't begin; don't open services in a constructor of what is just being loaded by dlopen";
@@ -157,8 +166,7 @@ pub(crate) fn eventfd() -> io::Result<File> {
 pub(crate) fn boottime_timer() -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: no pointers are involved.
     let timer = owned(unsafe { libc::timerfd_create(libc::CLOCK_BOOTTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) })?;
-    // SAFETY: the AsyncFd owns the descriptor, so it stays open as long as it is registered.
-    unsafe { AsyncFd::register(timer) }.map_err(io::Error::from)
+    AsyncFd::new(timer)
 }
 
 /// Sets a timer of [`boottime_timer`] to an instant; one that has passed fires at once.

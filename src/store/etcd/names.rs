@@ -6,12 +6,13 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::thread;
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::oneshot;
 use tower_service::Service;
+
+use crate::ffi::sys;
 
 /// What makes a member's TCP connections.
 pub(super) fn connector() -> HttpConnector<Names> {
@@ -42,7 +43,7 @@ impl Service<Name> for Names {
             // Who asked may have given up.
             let _ = found.send((name.as_str(), 0).to_socket_addrs());
         };
-        let started = thread::Builder::new().name("tenure-names".into()).spawn(look);
+        let started = sys::thread("tenure-names").spawn(look);
         Box::pin(async move {
             started.map_err(|error| io::Error::new(error.kind(), format!("no thread to look the name up: {error}")))?;
             receiver.await.map_err(io::Error::other)?
