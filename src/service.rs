@@ -32,7 +32,7 @@ const REPLY_GRACE: Duration = Duration::from_millis(250);
 
 /// Takes a campaign's or an observer's events, one at a time and in order, on the service's callback thread. It is
 /// dropped exactly once, after its last event. With [`Delivery::Pull`](config::Delivery::Pull) it is never called,
-/// only dropped after its last event was pulled.
+/// only dropped after its last event was pulled, or with the service.
 pub type Handler = Box<dyn FnMut(&Event) + Send>;
 
 /// A connection to one etcd cluster with a namespace and a session. Dropping it closes it in the background.
@@ -157,7 +157,7 @@ impl Service {
         if self.shared.options.delivery() == config::Delivery::Pull {
             return Err(Error::new(Code::WrongMode, "option `events` is `pull`: log lines come as events"));
         }
-        drop(self.shared.mailbox.set_log_handler(handler));
+        drop(self.shared.mailbox.set_log_handler(handler)?);
         Ok(())
     }
 
@@ -329,6 +329,9 @@ impl Drop for Service {
     fn drop(&mut self) {
         if self.shared.check_process().is_ok() {
             self.shared.begin_close();
+            if self.shared.options.delivery() == config::Delivery::Pull {
+                drop(self.shared.mailbox.take_handlers());
+            }
         }
     }
 }

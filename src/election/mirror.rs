@@ -180,6 +180,11 @@ impl Mirror {
             self.nested.insert(entry.name);
             return;
         }
+        // What was read apart may be ahead of the watch.
+        if self.queue.get(&entry.name).is_some_and(|known| known.token == entry.token && known.changed > entry.changed)
+        {
+            return;
+        }
         self.remove(&entry.name);
         // The leader's is what somebody may ask for; any other can be read when it leads.
         let leads = self.leader().is_none_or(|leader| (entry.token, &entry.name) < (leader.token, &leader.name));

@@ -57,7 +57,7 @@ impl Core {
             return self.reply(reply, Err(Error::new(Code::Closed, "the service is closed")));
         }
         let id = self.next_id();
-        let until = self.now + nanos(timeout);
+        let until = self.now.saturating_add(nanos(timeout));
         let backoff = Backoff::new(20 * MS, SECOND);
         let read =
             Read { kind, election, reply, until, backoff, trouble: None, found: Vec::new(), bytes: 0, revision: 0 };

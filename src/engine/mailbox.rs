@@ -113,19 +113,32 @@ impl Mailbox {
     }
 
     /// Log lines made before, while the service opened, come first. The former handler is dropped by the caller.
-    pub(crate) fn set_log_handler(&self, handler: Handler) -> Option<Handler> {
+    ///
+    /// # Errors
+    /// [`Code::Closed`] when nothing will come any more.
+    pub(crate) fn set_log_handler(&self, handler: Handler) -> Result<Option<Handler>, Error> {
         let mut queue = self.lock();
+        if queue.ended {
+            // Nobody might be left to take it out again.
+            return Err(Error::new(Code::Closed, "the service is closed"));
+        }
         let waiting = !queue.logs.is_empty() && !queue.order.contains(&None);
         if waiting {
             queue.order.push_back(None);
             self.signal(&queue);
         }
-        queue.log_handler.replace(handler)
+        Ok(queue.log_handler.replace(handler))
     }
 
     /// Nothing will be delivered any more: the handler that has no last event of its own.
     pub(crate) fn take_log_handler(&self) -> Option<Handler> {
         self.lock().log_handler.take()
+    }
+
+    /// Nobody will pull any more: the handlers whose last event was not. They end in the caller's thread, since a
+    /// mailbox may end in the engine's, which runs no code of the program's.
+    pub(crate) fn take_handlers(&self) -> Vec<Handler> {
+        self.lock().subscriptions.values_mut().filter_map(|subscription| subscription.handler.take()).collect()
     }
 
     pub(crate) fn push_status(&self, id: SubscriptionId, status: Status) {

@@ -186,11 +186,22 @@ fn log_lines_made_before_there_is_a_handler_wait_for_it() {
     let mailbox = Mailbox::new(false).unwrap();
     mailbox.push_log(LogRecord { time_ns: 1, level: Level::Info, message: "early".into() });
     assert!(read(&mailbox).is_empty());
-    mailbox.set_log_handler(Box::new(|_| {}));
+    assert!(mailbox.set_log_handler(Box::new(|_| {})).unwrap().is_none());
     assert_eq!(read(&mailbox).len(), 1);
     mailbox.push_log(LogRecord { time_ns: 1, level: Level::Info, message: "later".into() });
     assert_eq!(read(&mailbox).len(), 1);
     assert!(mailbox.take_log_handler().is_some());
+}
+
+#[test]
+fn a_log_handler_that_comes_after_the_end_is_refused_and_not_kept() {
+    let mailbox = Mailbox::new(false).unwrap();
+    mailbox.end(1);
+    let kept = Arc::new(());
+    let handler = kept.clone();
+    let refused = mailbox.set_log_handler(Box::new(move |_| _ = &handler));
+    assert_eq!(refused.err().map(|error| error.code()), Some(Code::Closed));
+    assert_eq!(Arc::strong_count(&kept), 1);
 }
 
 #[test]

@@ -18,7 +18,7 @@ mod term;
 mod term_tests;
 mod timer;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -33,6 +33,7 @@ use crate::clock::{Clock, Nanos, nanos};
 use crate::election::{Core, Settings, lease_over_after, time_to_live};
 use crate::error::{Code, Error};
 use crate::events::{Level, Observation, State, Status};
+use crate::ffi::sys;
 use crate::store::Store;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use commands::Received;
@@ -144,7 +145,8 @@ fn give_up(mailbox: &Mailbox, now: Nanos, error: &Error) {
     mailbox.end(now);
 }
 
-/// A seed that differs between processes and services.
+/// A seed that differs between processes and services: two that asked for the same leases would take each other's for
+/// their own. The keys of the hash alone don't, since processes forked from one inherit them.
 pub(crate) fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
+    RandomState::new().hash_one((std::process::id(), sys::boottime_ns()))
 }

@@ -271,6 +271,8 @@ impl Registry {
     /// When it stands for nothing.
     pub(crate) fn remove<H: Handle>(&self, handle: *const H) -> Result<Arc<H::Entry>, Bad> {
         let slot = self.slot(handle)?;
+        // Nobody else locks others out: the slot of a stale handle may be that of a live one, which would mean nothing.
+        slot.content.read().unwrap_or_else(PoisonError::into_inner).entry_of(handle)?;
         let mut content = slot.content.write().unwrap_or_else(PoisonError::into_inner);
         let entry = content.entry_of(handle)?.clone();
         // Ours is another reference, so nothing is destroyed under the lock.

@@ -1,6 +1,7 @@
 //! Only a live handle of the right type and process means something.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::ffi::options::{OptionsEntry, tenure_options_new};
@@ -54,6 +55,31 @@ fn a_stale_handle_never_means_the_next_object_of_its_slot() {
         assert_eq!(bad(&registry, handle(address)), GONE);
     }
     assert!(live.iter().all(|handle| registry.get(*handle).is_ok()));
+}
+
+#[test]
+fn whoever_frees_a_stale_handle_again_holds_up_no_look_at_the_next_object_of_its_slot() {
+    let registry = Registry::new(0);
+    let used: Vec<usize> = (0..2 * FIRST_CHUNK)
+        .map(|_| {
+            let handle = insert(&registry);
+            registry.remove(handle).unwrap();
+            handle.addr()
+        })
+        .collect();
+    let live = insert(&registry).addr();
+    let stale = used.into_iter().find(|stale| Id(*stale).place() == Id(live).place()).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert!(registry.remove(handle(stale)).is_err());
+            }
+        });
+        let in_vain = (0..200_000).filter(|_| registry.peek(handle(live), |_| ()).is_err()).count();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(in_vain, 0);
+    });
 }
 
 #[test]

@@ -304,6 +304,38 @@ static void a_program_may_fork_while_its_threads_are_in_the_library(void) {
     end(&of);
 }
 
+static int64_t lease_of_a_new_service(void) {
+    tenure_service *service = open_service("memory://fresh", NULL);
+    tenure_campaign *campaign = lead(service, "forked");
+    int64_t lease = lease_of(service);
+    close_and_free(service);
+    tenure_campaign_free(campaign);
+    return lease;
+}
+
+static void tell_lease(void *pipe) {
+    int64_t lease = lease_of_a_new_service();
+    CHECK(write(*(int *)pipe, &lease, sizeof lease) == sizeof lease);
+}
+
+/* Fault 31. Processes that asked for the same lease would take each other's keys for their own. */
+static void processes_forked_from_one_choose_other_leases(void) {
+    int64_t leases[4] = {lease_of_a_new_service()};
+    int pipes[2];
+    CHECK(pipe(pipes) == 0);
+    for (int i = 1; i < 3; i++) {
+        in_child(tell_lease, &pipes[1]);
+        CHECK(read(pipes[0], &leases[i], sizeof leases[i]) == sizeof leases[i]);
+    }
+    leases[3] = lease_of_a_new_service();
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < i; j++) {
+            CHECK(leases[i] != leases[j]);
+        }
+    }
+    CHECK(close(pipes[0]) == 0 && close(pipes[1]) == 0);
+}
+
 extern char **environ;
 
 static void starting_programs_is_no_fork(void) {
@@ -333,6 +365,7 @@ int main(void) {
     RUN(a_callback_may_fork("memory://fork", false));
     RUN(a_callback_may_fork(etcd(), true));
     RUN(a_program_may_fork_while_its_threads_are_in_the_library());
+    RUN(processes_forked_from_one_choose_other_leases());
     RUN(starting_programs_is_no_fork());
     puts("ok");
     return 0;

@@ -1,7 +1,8 @@
 //! Events that the program fetches itself: `next_event` and its descriptor.
 
 use std::os::fd::RawFd;
-use std::thread;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use tenure::{Campaign, CampaignOptions, Code, Event, Observation, Service, State, Status};
@@ -22,6 +23,7 @@ on_each_version! {
     whoever_never_reads_loses_no_loss_in_ten_thousand_changes
     observations_not_read_make_room_for_the_newest
     several_threads_may_pull
+    handlers_with_events_unread_end_with_the_service_and_in_the_programs_thread
 }
 
 fn pulled(e: &Electorate) -> Service {
@@ -243,4 +245,28 @@ fn several_threads_may_pull(e: &Electorate) {
         pullers.into_iter().map(|puller| puller.join().unwrap()).sum::<usize>()
     });
     assert!((40..=60).contains(&total), "at least FOLLOWER and CLOSED of each: {total}");
+}
+
+struct Ends(Sender<ThreadId>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.send(thread::current().id()).unwrap();
+    }
+}
+
+fn handlers_with_events_unread_end_with_the_service_and_in_the_programs_thread(e: &Electorate) {
+    let service = pulled(e);
+    let (sender, ended) = channel();
+    let handler = || {
+        let ends = Ends(sender.clone());
+        Some(Box::new(move |_: &Event| drop(ends.0.clone())) as tenure::Handler)
+    };
+    let campaign = service.campaign("unread", &CampaignOptions::new(), handler()).unwrap();
+    let observer = service.observe("unread", handler()).unwrap();
+    campaign.wait_leader(LIMIT).unwrap();
+    drop((campaign, observer, service));
+    for _ in 0..2 {
+        assert_eq!(ended.recv_timeout(LIMIT).unwrap(), thread::current().id());
+    }
 }

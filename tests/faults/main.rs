@@ -7,6 +7,7 @@ mod candidate;
 mod chaos;
 mod clocks;
 mod crowds;
+mod disk;
 mod figures;
 mod guard;
 mod isolated;

@@ -221,6 +221,28 @@ fn a_value_read_late_does_not_hide_a_newer_one() {
 }
 
 #[test]
+fn a_value_read_ahead_of_the_watch_is_not_taken_back() {
+    for elections in [0, 40] {
+        let mut world = World::new();
+        let a = world.service();
+        many(&mut world, a, elections);
+        let leader = world.go_campaign("e");
+        let watcher = observer(&mut world, a);
+        world.once(What::Value, Fate::Late(50 * MS));
+        put(&mut world, &leader, &[2; LARGE]);
+        world.run(10 * MS);
+        world.stream_lag = SECOND;
+        put(&mut world, &leader, b"older");
+        put(&mut world, &leader, b"newer");
+        assert_eq!(value(&world.expect_observation(watcher)), b"newer");
+        world.run(3 * SECOND);
+        assert_eq!((world.observations(watcher), value(world.observed(watcher))), (0, b"newer".to_vec()));
+        put(&mut world, &leader, b"newest");
+        assert_eq!(value(&world.expect_observation(watcher)), b"newest");
+    }
+}
+
+#[test]
 fn a_list_read_after_doubt_does_not_hide_a_newer_value() {
     for elections in [0, 40] {
         let mut world = World::new();

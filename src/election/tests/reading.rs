@@ -1,9 +1,11 @@
 //! Programs' own questions: who leads, and who stands. Each is answered once, by the store or by the end of its time.
 
+use std::time::Duration;
+
 use super::faults::{Fate, What};
 use super::world::{Caller, Service, World, candidacy};
 use crate::clock::{MS, Nanos, SECOND};
-use crate::election::{Candidacy, ReadKind, Reply};
+use crate::election::{Candidacy, Core, Input, Output, ReadKind, Reply, Settings};
 use crate::error::Code;
 use crate::events::{Candidate, State};
 use crate::store::Failure;
@@ -60,6 +62,17 @@ fn an_election_without_candidates_has_no_leader_and_an_empty_queue() {
     assert!(error.message().contains("`e`"), "{error}");
     let read = candidates(&mut world, a);
     assert!(expect_keys(&mut world, read).is_empty());
+}
+
+#[test]
+fn a_question_may_wait_for_ever() {
+    let namespace = World::new().namespace.clone();
+    let settings = Settings { namespace, ttl: Duration::from_secs(10), call_timeout: Duration::from_secs(5) };
+    let (mut core, mut outputs) = (Core::new(settings, 1, SECOND), Vec::new());
+    let (kind, timeout) = (ReadKind::Leader, Duration::MAX);
+    core.handle(SECOND, Input::Read { kind, election: "e".into(), timeout, reply: 1 }, &mut outputs);
+    assert!(matches!(outputs[..], [Output::Call { timeout, .. }] if timeout == 5 * SECOND), "{outputs:?}");
+    assert_eq!(core.wake_at(), Some(Nanos::MAX));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Channel, Client, ConnectOptions, KvClient, LeaseClient, WatchClient};
+use etcd_client::{Channel, Client, ConnectOptions, GetOptions, KvClient, LeaseClient, WatchClient};
 use tokio::sync::{Mutex, watch};
 use tonic::transport::Endpoint as Transport;
 
@@ -188,6 +188,18 @@ impl Connection {
     pub(super) async fn status(&self) -> Result<Header, Problem> {
         let status = self.client.maintenance_client().status().await?;
         super::convert::header(status.0.header)
+    }
+
+    /// Waits for an answer that the member gives only while its raft leader has a majority behind it.
+    pub(super) async fn confirm_leader(&self) -> Result<(), Problem> {
+        let options = GetOptions::new().with_keys_only().with_limit(1);
+        match self.kv.clone().get(vec![0], Some(options)).await.map_err(Problem::from) {
+            // Who asks, and whether it may, is looked at afterwards.
+            Err(problem) if problem.advice == Advice::RenewToken || problem.failure == Failure::PermissionDenied => {
+                Ok(())
+            }
+            outcome => outcome.map(drop),
+        }
     }
 
     /// Ends the watch streams of this connection.

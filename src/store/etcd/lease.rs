@@ -57,13 +57,21 @@ impl Drop for Taken<'_> {
 }
 
 /// Sends one ping and waits for its answer.
+///
+/// Before it, it is confirmed that the member's raft leader leads: older versions of etcd (3.4.23 does) renew leases on
+/// one that was replaced while it waited for its disk, although its successor may end them (etcd issue 15247). Confirmed
+/// after the ping was asked for, a successor is elected later than that, and gives each lease its whole time to live.
 pub(super) async fn ping(connection: &Connection, id: LeaseId) -> Result<LeaseKeepAliveResponse, Problem> {
     let mut taken = connection.keep_alives.take(id);
-    if taken.stream.is_none() {
-        // This is a ping of its own, whose answer the client checks but does not show.
-        let (keeper, answers) = connection.lease.clone().keep_alive(id).await.map_err(opening)?;
-        taken.stream = Some(Stream { keeper, answers });
-    }
+    let open = async {
+        if taken.stream.is_none() {
+            // This is a ping of its own, whose answer the client checks but does not show.
+            let (keeper, answers) = connection.lease.clone().keep_alive(id).await.map_err(opening)?;
+            taken.stream = Some(Stream { keeper, answers });
+        }
+        Ok(())
+    };
+    tokio::try_join!(open, connection.confirm_leader())?;
     let Some(stream) = &mut taken.stream else { return Err(Problem::stream_ended()) };
     // If this fails then the stream has ended, and the next line says why.
     let _ = stream.keeper.keep_alive().await;
