@@ -355,6 +355,24 @@ fn a_lease_id_that_somebody_else_has_is_not_taken_over() {
 }
 
 #[test]
+fn a_lease_found_granted_while_the_service_closes_is_ended_whatever_its_renewal_comes_to() {
+    for failure in [Failure::NotSent, Failure::LeaseNotFound] {
+        let mut world = World::new();
+        let a = world.service();
+        world.once(What::Grant, Fate::LoseAnswer);
+        world.once(What::KeepAlive, Fate::Refuse(failure));
+        world.campaign(a, "e");
+        world.run_until("the renewal", |w| w.count(What::KeepAlive) == 1);
+        world.close(a);
+        assert_eq!(world.count(What::Revoke), 0, "the renewal is on its way");
+        world.run(2 * world.latency);
+        assert_eq!(world.count(What::Revoke), 1, "{failure:?}");
+        world.run_until("the end", |w| !w.processes[0].is_up());
+        assert_eq!(world.etcd.own_leases(), 0, "{failure:?}");
+    }
+}
+
+#[test]
 fn a_lease_whose_end_was_never_answered_is_ended_again() {
     for fate in UNANSWERED {
         let mut world = World::new();
@@ -378,6 +396,21 @@ fn the_end_of_a_lease_is_pursued_until_its_time_to_live_is_over_and_no_longer() 
     world.run_until("the end", |w| !w.processes[0].is_up());
     assert_eq!(world.etcd.own_leases(), 0, "not before etcd has ended it");
     assert!(world.now < 12 * SECOND, "{}", world.now);
+}
+
+#[test]
+fn a_service_without_etcd_is_closed_when_its_lease_is_over_on_a_slower_clock_too() {
+    let mut world = World::new();
+    world.ttl = Duration::from_secs(600);
+    let a = world.service();
+    world.set_clock_rate(a, 10_000);
+    world.elect(a, "e");
+    world.partition(a);
+    world.close(a);
+    world.run(599 * SECOND);
+    assert_eq!((world.processes[0].is_up(), world.queue_length("e")), (true, 1));
+    world.run(20 * SECOND);
+    assert_eq!((world.processes[0].is_up(), world.queue_length("e")), (false, 0));
 }
 
 #[test]
