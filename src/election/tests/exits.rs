@@ -345,6 +345,19 @@ fn a_grant_refused_for_want_of_space_may_have_been_applied_and_is_undone() {
 }
 
 #[test]
+fn a_lease_that_was_certainly_not_granted_is_not_ended() {
+    let mut world = World::new();
+    let a = world.service();
+    world.once(What::Grant, Fate::Refuse(Failure::NotSent));
+    world.once(What::Grant, Fate::Refuse(Failure::PermissionDenied));
+    let candidate = world.campaign(a, "e");
+    world.expect_event(candidate, State::Follower);
+    world.expect_loss(candidate, Code::PermissionDenied);
+    world.close(a);
+    assert!(!world.processes[0].is_up() && world.count(What::Revoke) == 0);
+}
+
+#[test]
 fn a_lease_id_that_somebody_else_has_is_not_taken_over() {
     let mut world = World::new();
     let a = world.service();
