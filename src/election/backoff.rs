@@ -68,6 +68,21 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_failed_together_return_all_over_the_second_half_of_the_pause() {
+        let pauses = (0..1000).map(|seed| Backoff::new(1000, 1000).pause(&mut Random::new(seed)));
+        let (first, second): (Vec<_>, Vec<_>) = pauses.partition(|pause| *pause < 750);
+        assert!(first.len() > 400 && second.len() > 400, "{} and {}", first.len(), second.len());
+    }
+
+    /// As its authors' program gives them for the seed 0: whatever is worse at it gives the same lease id twice.
+    #[test]
+    fn numbers_are_as_random_as_the_generators_authors_say() {
+        let mut random = Random::new(0);
+        let numbers = [random.next(), random.next(), random.next()];
+        assert_eq!(numbers, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
+    }
+
+    #[test]
     fn lease_ids_are_positive_and_differ() {
         let mut random = Random::new(7);
         let ids: std::collections::HashSet<i64> = (0..1000).map(|_| random.lease_id()).collect();

@@ -228,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn a_long_time_to_live_is_renewed_no_more_often_than_every_five_seconds() {
+        let mut session = Session::new(7, 60 * SECOND);
+        session.acknowledged(0, 60 * SECOND, 0);
+        assert_eq!(session.renewal_pause(0), 5 * SECOND);
+    }
+
+    #[test]
+    fn a_late_request_is_waited_for_as_long_as_one_may_be_on_its_way_however_short_the_time_to_live() {
+        assert_eq!(Session::new(7, 2 * SECOND).grave_until(SECOND), 11 * SECOND);
+        assert_eq!(Session::new(7, 60 * SECOND).grave_until(SECOND), 61 * SECOND);
+    }
+
+    #[test]
     fn no_time_to_live_that_a_server_gives_overflows() {
         let now = 40_000_000 * SECOND;
         for ttl_s in [i64::MIN, -1, 0, 1, 9_000_000_000, i64::MAX] {

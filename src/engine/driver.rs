@@ -250,3 +250,29 @@ impl<'a, S: Store> Driver<'a, S> {
         self.stream = Some(Stream { id, requests, messages, task });
     }
 }
+
+#[cfg(test)]
+#[cfg(not(model))]
+mod tests {
+    use super::*;
+    use crate::config::Namespace;
+    use crate::election::Settings;
+    use crate::engine::commands;
+    use crate::store::memory::Memory;
+
+    #[tokio::test]
+    async fn only_a_wall_clock_that_goes_forward_against_the_other_has_jumped_and_only_once() {
+        let second = Duration::from_secs(1);
+        let settings = Settings { namespace: Namespace::Prefix("".into()), ttl: 5 * second, call_timeout: second };
+        let core = Core::new(settings, 1, Clock::Boottime.now());
+        let mailbox = Arc::new(Mailbox::new(false).unwrap());
+        let (_commands, mut received) = commands::channel();
+        let timer = Timer::new(Clock::Boottime).unwrap();
+        let mut driver = Driver::new(Memory::new(), core, Clock::Boottime, mailbox, Level::Off, &mut received, timer);
+        assert!(!driver.clock_jumped());
+        for (ahead, jumped) in [(3 * SECOND, true), (SECOND / 2, false), (-3 * SECOND, false)] {
+            driver.wall_offset -= ahead;
+            assert_eq!((driver.clock_jumped(), driver.clock_jumped()), (jumped, false), "{ahead}");
+        }
+    }
+}

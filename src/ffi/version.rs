@@ -13,9 +13,12 @@ const STRING: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VE
     Err(_) => c"",
 };
 
-const NUMBER: u32 = number(env!("CARGO_PKG_VERSION_MAJOR")) * 1_000_000
-    + number(env!("CARGO_PKG_VERSION_MINOR")) * 1000
-    + number(env!("CARGO_PKG_VERSION_PATCH"));
+const NUMBER: u32 =
+    whole(env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH"));
+
+const fn whole(major: &str, minor: &str, patch: &str) -> u32 {
+    number(major) * 1_000_000 + number(minor) * 1000 + number(patch)
+}
 
 /// Decimal digits as a number, at compile time.
 const fn number(digits: &str) -> u32 {
@@ -62,7 +65,7 @@ mod tests {
     fn the_versions_are_those_of_the_package() {
         assert_eq!(STRING.to_str().unwrap(), env!("CARGO_PKG_VERSION"));
         assert_eq!((number("0"), number("12"), number("903")), (0, 12, 903));
-        assert_eq!(tenure_version_number(), NUMBER);
+        assert_eq!((tenure_version_number(), whole("12", "3", "45")), (NUMBER, 12_003_045));
     }
 
     #[test]

@@ -345,6 +345,19 @@ fn a_grant_refused_for_want_of_space_may_have_been_applied_and_is_undone() {
 }
 
 #[test]
+fn a_lease_that_was_certainly_not_granted_is_not_ended() {
+    let mut world = World::new();
+    let a = world.service();
+    world.once(What::Grant, Fate::Refuse(Failure::NotSent));
+    world.once(What::Grant, Fate::Refuse(Failure::PermissionDenied));
+    let candidate = world.campaign(a, "e");
+    world.expect_event(candidate, State::Follower);
+    world.expect_loss(candidate, Code::PermissionDenied);
+    world.close(a);
+    assert!(!world.processes[0].is_up() && world.count(What::Revoke) == 0);
+}
+
+#[test]
 fn a_lease_id_that_somebody_else_has_is_not_taken_over() {
     let mut world = World::new();
     let a = world.service();
@@ -352,6 +365,24 @@ fn a_lease_id_that_somebody_else_has_is_not_taken_over() {
     let leader = world.elect(a, "e");
     assert_eq!((world.count(What::Grant), world.count(What::KeepAlive)), (2, 0));
     assert!(world.is_leader(leader));
+}
+
+#[test]
+fn a_lease_found_granted_while_the_service_closes_is_ended_whatever_its_renewal_comes_to() {
+    for failure in [Failure::NotSent, Failure::LeaseNotFound] {
+        let mut world = World::new();
+        let a = world.service();
+        world.once(What::Grant, Fate::LoseAnswer);
+        world.once(What::KeepAlive, Fate::Refuse(failure));
+        world.campaign(a, "e");
+        world.run_until("the renewal", |w| w.count(What::KeepAlive) == 1);
+        world.close(a);
+        assert_eq!(world.count(What::Revoke), 0, "the renewal is on its way");
+        world.run(2 * world.latency);
+        assert_eq!(world.count(What::Revoke), 1, "{failure:?}");
+        world.run_until("the end", |w| !w.processes[0].is_up());
+        assert_eq!(world.etcd.own_leases(), 0, "{failure:?}");
+    }
 }
 
 #[test]
@@ -378,6 +409,21 @@ fn the_end_of_a_lease_is_pursued_until_its_time_to_live_is_over_and_no_longer() 
     world.run_until("the end", |w| !w.processes[0].is_up());
     assert_eq!(world.etcd.own_leases(), 0, "not before etcd has ended it");
     assert!(world.now < 12 * SECOND, "{}", world.now);
+}
+
+#[test]
+fn a_service_without_etcd_is_closed_when_its_lease_is_over_on_a_slower_clock_too() {
+    let mut world = World::new();
+    world.ttl = Duration::from_secs(600);
+    let a = world.service();
+    world.set_clock_rate(a, 10_000);
+    world.elect(a, "e");
+    world.partition(a);
+    world.close(a);
+    world.run(599 * SECOND);
+    assert_eq!((world.processes[0].is_up(), world.queue_length("e")), (true, 1));
+    world.run(20 * SECOND);
+    assert_eq!((world.processes[0].is_up(), world.queue_length("e")), (false, 0));
 }
 
 #[test]

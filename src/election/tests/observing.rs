@@ -205,6 +205,21 @@ fn a_value_too_large_to_keep_is_read_when_it_is_the_leaders() {
 }
 
 #[test]
+fn a_successor_that_the_watch_has_told_of_is_known_without_asking() {
+    let mut world = World::new();
+    let a = world.service();
+    let first = world.go_campaign("e");
+    let watcher = observer(&mut world, a);
+    let second = world.go_campaign("e");
+    put(&mut world, &second, b"new");
+    world.run(SECOND);
+    let (begun, reads) = (world.now, world.count(What::Value));
+    world.go_resign(&first);
+    assert_eq!(value(&world.expect_observation(watcher)), b"new");
+    assert_eq!((world.now - begun, world.count(What::Value)), (world.latency, reads));
+}
+
+#[test]
 fn a_value_read_late_does_not_hide_a_newer_one() {
     for newer in [&b"new"[..], &[3; LARGE]] {
         let mut world = World::new();

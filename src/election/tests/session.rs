@@ -499,3 +499,24 @@ fn a_new_campaign_does_not_stand_on_a_lease_that_is_said_to_be_gone() {
     world.run_until("the end of the term", |w| !w.is_leader(leader));
     world.elect(a, "f");
 }
+
+#[test]
+fn what_is_said_to_be_gone_is_neither_asked_about_in_a_hurry_nor_renewed() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.stall_stream(a);
+    world.always(a, What::Value, Fate::Refuse(Failure::NoLeader));
+    world.revoke_lease(leader);
+    world.run_until("the end of the term", |w| !w.is_leader(leader));
+    let renewals = world.count(What::KeepAlive);
+    for _ in 0..5 {
+        // Not even in doubt: another store's answer would give another reason.
+        world.jump_wall_clock(a);
+        world.run(SECOND);
+    }
+    assert_eq!(world.count(What::KeepAlive), renewals);
+    assert!((3..20).contains(&world.count(What::Value)), "asked {} times in 5 s", world.count(What::Value));
+    world.heal();
+    world.expect_loss(leader, Code::LeaseRevoked);
+}

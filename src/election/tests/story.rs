@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::faults::{Fate, What};
-use super::world::{World, candidacy};
+use super::world::{Service, World, candidacy};
 use crate::clock::{MS, SECOND};
 use crate::election::{Candidacy, ReadKind};
 use crate::error::Code;
@@ -460,6 +460,36 @@ fn who_may_not_join_is_told_so() {
     world.expect_event(candidate, State::Follower);
     world.expect_loss(candidate, Code::PermissionDenied);
     assert_eq!(world.expect_event(candidate, State::Closed).reason, Code::PermissionDenied);
+}
+
+#[test]
+fn what_is_refused_for_now_is_asked_again_but_in_no_hurry() {
+    let cases: [(What, fn(&mut World, Service)); 7] = [
+        (What::Grant, |w, a| _ = w.campaign(a, "e")),
+        (What::Join, |w, a| _ = w.campaign(a, "e")),
+        (What::List, |w, a| _ = w.observe(a, "e")),
+        (What::Read, |w, a| _ = w.read(a, ReadKind::Leader, "e", 60 * SECOND)),
+        (What::Proclaim, |w, a| {
+            let leader = w.elect(a, "e");
+            w.proclaim(leader, b"new");
+        }),
+        (What::Withdraw, |w, a| {
+            let leader = w.elect(a, "e");
+            w.resign(leader);
+        }),
+        (What::Revoke, |w, a| {
+            w.elect(a, "e");
+            w.close(a);
+        }),
+    ];
+    for (what, ask) in cases {
+        let mut world = World::new();
+        let a = world.service();
+        world.always(a, what, Fate::Refuse(Failure::NoLeader));
+        ask(&mut world, a);
+        world.run(8 * SECOND);
+        assert!((8..25).contains(&world.count(what)), "{what:?}: {} times in 8 s", world.count(what));
+    }
 }
 
 #[test]

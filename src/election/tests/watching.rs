@@ -117,6 +117,30 @@ fn nothing_is_missed_while_one_watch_takes_over_from_many() {
 }
 
 #[test]
+fn no_hand_over_waits_for_a_list_of_everything() {
+    for doubted in [false, true] {
+        let mut world = World::new();
+        let (a, b) = (world.service(), world.service());
+        let leaders = many(&mut world, b, 0..34);
+        world.run(SECOND);
+        let heirs = many(&mut world, a, if doubted { 0..34 } else { 0..32 });
+        world.run(SECOND);
+        world.always(a, What::List, Fate::Slow(SECOND));
+        if doubted {
+            assert_eq!(world.watches(a), 1);
+            world.jump_wall_clock(a);
+        } else {
+            many(&mut world, a, 32..33);
+        }
+        world.run(100 * MS);
+        let begun = world.now;
+        world.expect_event(heirs[0], State::Follower);
+        hand_over(&mut world, leaders[0], heirs[0]);
+        assert_eq!(world.now - begun, 2 * world.latency, "doubted: {doubted}");
+    }
+}
+
+#[test]
 fn a_refused_watch_on_everything_leaves_one_for_each() {
     let mut world = World::new();
     let (a, b) = (world.service(), world.service());
