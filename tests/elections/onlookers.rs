@@ -1,11 +1,14 @@
 //! Those who only look: `leader`, `candidates`, `observe`.
 
+use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::Duration;
 
 use tenure::{Code, State};
 
-use crate::support::Server;
 use crate::support::electorate::{Contender, Electorate, LIMIT, Watcher, lease_list, open, wait_until};
+use crate::support::process::{self, Process};
+use crate::support::{Port, Server};
 
 on_each_version! {
     an_election_without_candidates_has_no_leader
@@ -21,6 +24,7 @@ on_each_version! {
     an_observer_outlives_a_restart_of_the_server
     a_leader_outlives_a_restart_of_the_server
     a_reader_has_its_own_time_limit
+    whoever_looks_through_etcds_grpc_proxy_is_told_that_it_will_not_do
 }
 
 fn an_election_without_candidates_has_no_leader(e: &Electorate) {
@@ -215,4 +219,18 @@ fn a_reader_has_its_own_time_limit(e: &Electorate) {
     assert!(start.elapsed() >= Duration::from_millis(290), "{:?}", start.elapsed());
     server.cont();
     assert_eq!(service.leader("x", LIMIT).unwrap_err().code(), Code::NoLeader);
+}
+
+/// It numbers watches itself and knows no signs of life: who waits behind it would do so for ever.
+fn whoever_looks_through_etcds_grpc_proxy_is_told_that_it_will_not_do(e: &Electorate) {
+    let port = Port::take();
+    let mut proxy = process::command(e.server.version().etcd());
+    proxy.args(["grpc-proxy", "start", "--endpoints", &e.server.address(), "--listen-addr", &port.address()]);
+    proxy.stdout(Stdio::null()).stderr(Stdio::null());
+    let _proxy = Process::spawn(proxy);
+    wait_until("the proxy listens", || TcpStream::connect(port.address()).is_ok());
+    let service = e.open_with(&[("endpoints", &port.address())]);
+    let mut watcher = Watcher::observe(&service, "proxied");
+    let told = watcher.next();
+    assert!(!told.connected && told.reason == Code::Unavailable && told.message.contains("grpc-proxy"), "{told:?}");
 }

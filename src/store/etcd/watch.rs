@@ -135,7 +135,7 @@ impl Stream<'_> {
         let header = convert::header(response.header)?;
         match (response.created, response.canceled) {
             (true, true) => return self.creation_refused(&response).await,
-            (true, false) => self.created(response.watch_id, header),
+            (true, false) => self.created(response.watch_id, header)?,
             (false, true) => self.canceled(&response),
             (false, false) if response.events.is_empty() => self.tell(WatchMessage::Progress(header)),
             (false, false) => {
@@ -146,14 +146,16 @@ impl Stream<'_> {
         Ok(())
     }
 
-    fn created(&self, id: i64, header: Header) {
+    fn created(&self, id: i64, header: Header) -> Result<(), Problem> {
         self.connection.watch_created();
         let mut asked = lock(&self.asked);
-        if let Some(position) = asked.creating.iter().position(|creating| creating.id == id) {
-            asked.creating.remove(position);
-        }
+        let Some(position) = asked.creating.iter().position(|creating| creating.id == id) else {
+            return Err(Problem::nonsense("the server numbers watches itself: is this etcd's grpc-proxy?"));
+        };
+        asked.creating.remove(position);
         drop(asked);
         self.tell(WatchMessage::Created { id, header });
+        Ok(())
     }
 
     fn canceled(&self, response: &PbWatchResponse) {
