@@ -216,12 +216,14 @@ fn the_descriptor_is_readable_exactly_while_there_is_something_to_read() {
     assert!(!readable());
     push(&mailbox, &[Follower, Error]);
     assert!(readable());
-    let first = mailbox.take(NOW).unwrap().unwrap();
-    mailbox.give_back(first);
-    assert!(readable());
-    read(&mailbox);
-    assert!(!readable());
+    for more in [true, false] {
+        let next = mailbox.take(NOW).unwrap().unwrap();
+        mailbox.give_back(next);
+        assert_eq!(readable(), more);
+    }
+    push(&mailbox, &[Closed]);
     mailbox.end(1);
+    assert_eq!(states(&read(&mailbox)), [Closed]);
     assert!(readable(), "the end is something to read");
     assert_eq!(mailbox.take(NOW).map(|_| ()).unwrap_err().code(), Code::Closed);
     assert!(readable());

@@ -282,3 +282,8 @@ async fn nothing_is_kept_for_who_stopped_waiting() {
     assert_eq!(answer.try_recv(), Err(TryRecvError::Disconnected));
     assert_eq!(leader.states().last(), Some(&(State::Closed, Code::Ok)));
 }
+
+#[test]
+fn no_two_services_choose_the_same_lease_ids() {
+    assert_ne!(super::seed(), super::seed());
+}

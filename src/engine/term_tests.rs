@@ -87,7 +87,12 @@ fn a_waiter_wakes_when_the_campaign_is_resigned() {
         let term = term.clone();
         std::thread::spawn(move || term.wait_leader(Duration::from_nanos((60 * SECOND + MS) as u64)))
     };
+    // So that it does wait.
+    #[allow(clippy::disallowed_methods, reason = "a test's thread")]
+    std::thread::sleep(Duration::from_millis(20));
+    let begun = now();
     term.bar();
     term.wake();
     assert_eq!(waiter.join().unwrap().unwrap_err().code(), Code::Closed);
+    assert!(now() - begun < 30 * SECOND);
 }

@@ -174,6 +174,15 @@ fn room_that_is_not_filled_is_free_again() {
 }
 
 #[test]
+fn when_all_slots_are_taken_a_handle_is_refused() {
+    let registry = Registry::new(0);
+    registry.free().unused = (FIRST_CHUNK << CHUNKS) - FIRST_CHUNK;
+    assert_eq!(registry.insert::<tenure_options>(entry()).unwrap_err().code(), Code::System);
+    registry.free().places.push_back((0, 7));
+    registry.remove(insert(&registry)).unwrap();
+}
+
+#[test]
 fn threads_that_free_the_same_handle_free_it_once() {
     let registry = Registry::new(0);
     for _ in 0..200 {

@@ -193,3 +193,25 @@ pub(crate) fn host_name() -> String {
     let end = buffer.iter().position(|&b| b == 0).unwrap_or(0);
     String::from_utf8_lossy(&buffer[..end]).into_owned()
 }
+
+#[cfg(test)]
+#[cfg(not(model))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_named_as_the_kernel_names_it() {
+        assert_eq!(host_name(), std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim_end());
+    }
+
+    #[tokio::test]
+    async fn descriptors_end_with_exec_and_never_block() {
+        let (timer, events) = (boottime_timer().unwrap(), eventfd().unwrap());
+        for fd in [timer.as_raw_fd(), events.as_raw_fd()] {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+            assert_eq!(flags & (libc::O_CLOEXEC | libc::O_NONBLOCK), libc::O_CLOEXEC | libc::O_NONBLOCK);
+        }
+    }
+}

@@ -620,6 +620,24 @@ fn what_a_backup_has_of_us_is_removed_and_confirmed() {
 }
 
 #[test]
+fn a_grant_that_is_under_way_when_the_store_is_restored_leaves_no_lease() {
+    let mut world = World::new();
+    let (a, b) = (world.service(), world.service());
+    world.observe(a, "e");
+    world.elect(b, "e");
+    world.elect(b, "f");
+    world.run(SECOND);
+    world.once(What::Grant, Fate::Late(3 * SECOND));
+    let candidate = world.campaign(a, "g");
+    world.expect_event(candidate, State::Follower);
+    world.replace_etcd(|etcd, now| etcd.restore(now, 1));
+    world.expect_loss(candidate, Code::ClusterChanged);
+    world.close(b);
+    world.run(6 * SECOND);
+    assert_eq!(world.etcd.own_leases(), 0);
+}
+
+#[test]
 fn who_left_keys_on_two_leases_has_left_when_both_are_over() {
     let mut world = World::new();
     let a = world.service();

@@ -211,12 +211,32 @@ fn a_successor_that_the_watch_has_told_of_is_known_without_asking() {
     let first = world.go_campaign("e");
     let watcher = observer(&mut world, a);
     let second = world.go_campaign("e");
-    put(&mut world, &second, b"new");
+    put(&mut world, &first, &[1; LARGE / 2]);
+    put(&mut world, &second, &[2; LARGE / 2]);
     world.run(SECOND);
+    while world.observations(watcher) > 0 {
+        world.expect_observation(watcher);
+    }
     let (begun, reads) = (world.now, world.count(What::Value));
     world.go_resign(&first);
-    assert_eq!(value(&world.expect_observation(watcher)), b"new");
+    assert!(value(&world.expect_observation(watcher)) == [2; LARGE / 2]);
     assert_eq!((world.now - begun, world.count(What::Value)), (world.latency, reads));
+}
+
+#[test]
+fn a_value_that_could_not_be_read_is_no_reason_to_list_every_election() {
+    let mut world = World::new();
+    let a = world.service();
+    many(&mut world, a, 40);
+    let leader = world.go_campaign("e");
+    let watcher = observer(&mut world, a);
+    world.run(SECOND);
+    let lists = world.count(What::List);
+    world.once(What::Value, Fate::Refuse(Failure::NoLeader));
+    put(&mut world, &leader, &[2; LARGE]);
+    world.run(SECOND);
+    assert!(value(world.observed(watcher)) == [2; LARGE]);
+    assert_eq!(world.count(What::List) - lists, 1, "this one's");
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn a_leader_that_renews_leads_for_an_hour() {
     assert!(world.is_leader(leader));
     let renewals = world.count(What::KeepAlive);
     assert!((1060..1100).contains(&renewals), "{renewals}: one in a third of the time to live");
+    assert_eq!(world.count(What::Value), 0, "a renewal's answer that is as new as what is known raises no question");
 }
 
 #[test]

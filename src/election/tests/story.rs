@@ -37,6 +37,19 @@ fn alone_one_round_trip_after_the_lease_wins() {
 }
 
 #[test]
+fn a_join_that_wins_waits_for_no_news_of_itself() {
+    let mut world = World::new();
+    let a = world.service();
+    world.elect(a, "other");
+    let watcher = world.observe(a, "e");
+    assert!(world.expect_observation(watcher).connected);
+    world.stream_lag = SECOND;
+    let begun = world.now;
+    world.elect(a, "e");
+    assert_eq!(world.now - begun, 2 * world.latency);
+}
+
+#[test]
 fn a_hand_over_takes_the_deletion_and_its_news() {
     let mut world = World::new();
     let (a, b) = (world.service(), world.service());
@@ -464,7 +477,8 @@ fn who_may_not_join_is_told_so() {
 
 #[test]
 fn what_is_refused_for_now_is_asked_again_but_in_no_hurry() {
-    let cases: [(What, fn(&mut World, Service)); 7] = [
+    type Ask = fn(&mut World, Service);
+    let cases: [(What, Ask); 7] = [
         (What::Grant, |w, a| _ = w.campaign(a, "e")),
         (What::Join, |w, a| _ = w.campaign(a, "e")),
         (What::List, |w, a| _ = w.observe(a, "e")),
