@@ -12,8 +12,9 @@
  *
  * Results    tenure_error, tenure_event, tenure_candidate and tenure_candidates are structs to read, made by the
  *            library. Don't write to them, don't copy the struct, and free those that you get with the tenure_*_free
- *            of their type; what they point to ends with them. Freeing NULL, or twice, does nothing. Later versions
- *            append fields: one at an offset of struct_size or more doesn't exist in the library at hand.
+ *            of their type; what they point to ends with them. Freeing NULL does nothing. So does freeing twice,
+ *            unless a later result has the address by then. Later versions append fields: one at an offset of
+ *            struct_size or more doesn't exist in the library at hand.
  *
  * Calls      Arguments are inputs, then out_*, then err. A tenure_code is TENURE_OK (0) or why it failed. Outputs and
  *            *err are emptied on entry without being freed (pointers NULL, descriptors -1), and filled on success or

@@ -1,7 +1,8 @@
 //! Results that the library allocates and the C program reads and frees: errors, events, candidates.
 //!
 //! The program gets a real pointer, but freeing goes through a table of those alive, so that freeing twice, freeing
-//! what a callback was shown, or freeing by the wrong function does nothing instead of corrupting the heap.
+//! what a callback was shown, or freeing by the wrong function does nothing instead of corrupting the heap. A result
+//! freed a second time when a newer one has its address ends that one; that is what real pointers cost.
 
 use std::any::Any;
 use std::collections::BTreeMap;
