@@ -20,6 +20,15 @@ pub enum Direction {
     ToClient,
 }
 
+impl Direction {
+    fn opposite(self) -> Self {
+        match self {
+            Direction::ToServer => Direction::ToClient,
+            Direction::ToClient => Direction::ToServer,
+        }
+    }
+}
+
 /// See the module; its connections end with it.
 pub struct Proxy {
     port: Port,
@@ -195,11 +204,16 @@ impl Shared {
     fn write(&self, link: &Arc<Link>, direction: Direction, chunks: &Receiver<(Instant, Vec<u8>)>) {
         let (_, mut to) = link.ends(direction);
         for (due, chunk) in chunks {
-            if !self.wait(link, direction, due) || to.write_all(&chunk).is_err() {
+            if !self.wait(link, direction, due) {
+                break;
+            }
+            if to.write_all(&chunk).is_err() {
+                // It has ended, and the other one may have to answer what was held before it gets to know.
+                self.wait_for_end(link, direction.opposite());
                 break;
             }
         }
-        // The side that was read from has ended, so this connection has.
+        // A side has ended, so this connection has.
         link.cut();
         self.lock().links.retain(|other| !Arc::ptr_eq(other, link));
     }
