@@ -83,6 +83,12 @@ class Program:
         self.begin(command)
         return self.end()
 
+    def resident_in_use(self) -> int:
+        """Bytes of a program that has stood in an election: with what the first one needs, once for all."""
+        self.ask("join 1")
+        self.ask("resign")
+        return self.ask("status")[0]
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -208,12 +214,7 @@ class Bench:
         count, idle_s = self.elections, 30
         for name in ("tenure", "go"):
             with running(name, name, "bare_go") as (leader, follower, counter):
-                before = []
-                for program in (leader, follower):
-                    # Whatever one election needs once is not counted.
-                    program.ask("join 1")
-                    program.ask("resign")
-                    before.append(program.ask("status")[0])
+                before = [program.resident_in_use() for program in (leader, follower)]
                 self.tell(f"memory of {count} elections, {name}", 0)
                 leader.ask(f"join {count}")
                 self.note("memory_per_election_leader", "bytes", name, (leader.ask("status")[0] - before[0]) / count)

@@ -23,7 +23,11 @@ def draw(rows: list[dict[str, object]], path: pathlib.Path) -> None:
         place.set_xlabel(f"{unit}, median, {better}")
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=color) for color in WHO.values()]
     figure.legend(handles, [LABELS[who] for who in WHO], loc="outside upper center", ncols=len(WHO), frameon=False)
-    # The same picture for the same numbers.
+    save(figure, path)
+
+
+def save(figure: pyplot.Figure, path: pathlib.Path) -> None:
+    """The same picture for the same numbers."""
     matplotlib.rcParams["svg.hashsalt"] = "tenure"
     figure.savefig(path, metadata={"Date": None})
 
@@ -58,5 +62,4 @@ def draw_curves(curves: dict[str, list[dict[str, float | str]]], titles: dict[st
         place.spines[["top", "right"]].set_visible(False)
     places[0][0].set_ylabel("hand-over, ms: median (line), p99 (dots)")
     places[0][0].legend(frameon=False)
-    matplotlib.rcParams["svg.hashsalt"] = "tenure"
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)

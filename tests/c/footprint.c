@@ -15,17 +15,6 @@ static long heap_bytes(void) {
     return (long)(info.uordblks + info.hblkhd);
 }
 
-static int threads(void) {
-    DIR *folder = opendir("/proc/self/task");
-    int count = 0;
-    CHECK(folder != NULL);
-    while (readdir(folder) != NULL) {
-        count++;
-    }
-    CHECK(closedir(folder) == 0);
-    return count;
-}
-
 static void stand_in_all(tenure_service *service, tenure_campaign **campaigns) {
     for (int i = 0; i < ELECTIONS; i++) {
         char election[16];
@@ -48,14 +37,14 @@ static void check_cost(const char *of, long bytes) {
 static void many_elections_cost_little_each(const char *endpoints) {
     static tenure_campaign *held[ELECTIONS];
     tenure_service *service = open_service(endpoints, "ttl", "30s", NULL);
-    int threads_before = threads();
+    int threads = entries("/proc/self/task");
     long before = heap_bytes();
     stand_in_all(service, held);
     for (int i = 0; i < ELECTIONS; i++) {
         WORKS(tenure_campaign_wait_leader(held[i], -1, &err));
     }
     check_cost("held", heap_bytes() - before);
-    CHECK(threads() == threads_before);
+    CHECK(entries("/proc/self/task") == threads);
 
     tenure_service *behind = open_service(endpoints, "ttl", "30s", NULL);
     static tenure_campaign *followed[ELECTIONS];

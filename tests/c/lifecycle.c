@@ -5,20 +5,8 @@
 #define _GNU_SOURCE
 #include "testing.h"
 
-#include <dirent.h>
 #include <semaphore.h>
 #include <sys/resource.h>
-
-static int entries(const char *folder) {
-    DIR *open = opendir(folder);
-    int count = 0;
-    CHECK(open != NULL);
-    while (readdir(open) != NULL) {
-        count++;
-    }
-    CHECK(closedir(open) == 0);
-    return count;
-}
 
 struct inside {
     tenure_service *service;

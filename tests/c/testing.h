@@ -177,6 +177,18 @@ static inline pid_t fork_safely(void) {
 }
 #endif
 
+/* How many entries a folder has, `.` and `..` among them. */
+static inline int entries(const char *folder) {
+    DIR *open = opendir(folder);
+    int count = 0;
+    CHECK(open != NULL);
+    while (readdir(open) != NULL) {
+        count++;
+    }
+    CHECK(closedir(open) == 0);
+    return count;
+}
+
 /* Runs `child` in a child process, which must end with 0 well within a minute. */
 static inline void in_child(void (*child)(void *), void *argument) {
     pid_t pid = fork_safely();

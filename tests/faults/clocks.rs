@@ -3,12 +3,11 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::Command;
 
 use crate::candidate::{eventually, queue_of};
 use crate::guard;
 use crate::isolated::assert_possible;
-use crate::stage::{Stage, record};
+use crate::stage::{Stage, compile, record};
 use crate::support::program::{Told, boottime_ns};
 use crate::support::{Folder, Program};
 
@@ -37,11 +36,7 @@ struct Clocks {
 impl Clocks {
     fn new() -> Clocks {
         let folder = Folder::new();
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/clocks.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]);
-        let compiled = compiler.arg(folder.path().join("clocks.so")).arg(source).status().unwrap();
-        assert!(compiled.success());
+        compile("clocks.c", &["-shared", "-fPIC"], &folder.path().join("clocks.so"));
         let file = fs::File::create(folder.path().join("clocks")).unwrap();
         let clocks = Clocks { folder, file };
         clocks.set(0, 0);

@@ -7,7 +7,7 @@ use tenure::State;
 
 use crate::candidate::{Candidate, LIMIT, eventually, queue, renewed};
 use crate::members::Way;
-use crate::stage::Stage;
+use crate::stage::{Stage, compile};
 use crate::support::{Cluster, Folder, Server, Version};
 
 /// While it lives, the server's log of changes can't be written.
@@ -20,11 +20,8 @@ struct Stall {
 impl Stall {
     fn of(server: &Server) -> Stall {
         let folder = Folder::new();
-        let (program, source) =
-            (folder.path().join("disk"), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/disk.c"));
-        let mut compiler = Command::new("cc");
-        compiler.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source);
-        assert!(compiler.status().unwrap().success());
+        let program = folder.path().join("disk");
+        compile("disk.c", &[], &program);
         let mut tracer = Command::new(program);
         tracer.args([&server.pid().to_string(), ".wal"]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut tracer = tracer.spawn().unwrap();

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -129,6 +131,14 @@ fn left_on(server: &Server) -> Vec<String> {
 thread_local! {
     /// That of the test that runs on this thread.
     static RECORD: Arc<Record> = Record::start();
+}
+
+/// Makes a program of a source in this folder.
+pub(crate) fn compile(source: &str, options: &[&str], program: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults").join(source);
+    let mut compiler = Command::new("cc");
+    compiler.args(["-std=c11", "-Wall", "-Wextra", "-Werror"]).args(options).arg("-o").arg(program).arg(source);
+    assert!(compiler.status().unwrap().success());
 }
 
 /// That of this test.
