@@ -56,7 +56,7 @@ impl Bare {
             "join" => {
                 self.keys = usize::try_from(number)?;
                 let lease = self.lease;
-                Ok(vec![self.grouped(move |key| put(key, lease)).await?])
+                Ok(vec![self.grouped(move |key| put(&key, lease)).await?])
             }
             "resign" => Ok(vec![self.grouped(|key| Txn::new().and_then([TxnOp::delete(key, None)])).await?]),
             _ => Err("no such command".into()),
@@ -113,9 +113,10 @@ impl Bare {
 }
 
 /// What a candidate needs: its key made, and who is first.
-fn put(key: impl Into<Vec<u8>>, lease: i64) -> Txn {
-    let key = key.into();
-    let first = TxnOp::get("_bare/", Some(GetOptions::new().with_prefix().with_limit(1).with_keys_only()));
-    let put = TxnOp::put(key.clone(), "value", Some(PutOptions::new().with_lease(lease)));
+fn put(key: &str, lease: i64) -> Txn {
+    // Each in an election of its own: etcd counts what else is below the prefix, whatever the limit.
+    let election = &key[..key.rfind('/').map_or(0, |slash| slash + 1)];
+    let first = TxnOp::get(election, Some(GetOptions::new().with_prefix().with_limit(1).with_keys_only()));
+    let put = TxnOp::put(key, "value", Some(PutOptions::new().with_lease(lease)));
     Txn::new().when([Compare::create_revision(key, CompareOp::Equal, 0)]).and_then([put, first])
 }

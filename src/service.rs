@@ -192,17 +192,12 @@ impl Service {
         let term = Arc::new(Term::new(shared.clock));
         shared.mailbox.add(id, election.clone(), handler, Some(term.clone()))?;
         shared.keep(&term);
-        let begun = shared
-            .commands
-            .send(Command::Term(id, Some(term.clone())))
-            .and_then(|()| shared.commands.ask(|reply| Input::Campaign { id, candidacy, reply }))
-            .and_then(|answer| answer.wait(None));
-        if let Err(error) = begun {
-            // Where the task has gone, so has what it knew of this one.
-            let _ = shared.commands.send(Command::Term(id, None));
-            if shared.mailbox.remove(id) {
-                return Err(error);
-            }
+        let begun =
+            shared.commands.ask(|reply| Input::Campaign { id, candidacy, reply }).and_then(|answer| answer.wait(None));
+        if let Err(error) = begun
+            && shared.mailbox.remove(id)
+        {
+            return Err(error);
         }
         Ok(Campaign { shared: shared.clone(), id, election, term })
     }

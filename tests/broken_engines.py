@@ -147,8 +147,20 @@ BROKEN = (
     Broken(
         "a list is read before its watch is set",
         "watch.rs",
-        "        election.watched || matches!(self.watch.wide, Wide::Open(_))\n",
-        "        election.watched || self.watch.stream.is_some()\n",
+        "        election.watched.is_some() || matches!(self.watch.wide, Wide::Open(_))\n",
+        "        election.watched.is_some() || self.watch.stream.is_some()\n",
+    ),
+    Broken(
+        "a leader's watch that is set anew needs no list",
+        "campaign.rs",
+        "matches!(self.phase, Phase::Session | Phase::Joining(_) | Phase::JoinPause)",
+        "matches!(self.phase, Phase::Session | Phase::Joining(_) | Phase::JoinPause | Phase::Leading)",
+    ),
+    Broken(
+        "a join's answer counts although the watch was set after it",
+        "campaign.rs",
+        ".is_some_and(|from| from > header.revision)",
+        ".is_some_and(|_| false)",
     ),
     Broken(
         "changes that come before the list are dropped",

@@ -61,18 +61,27 @@ BROKEN = (
         "if token != 0 {",
     ),
     Broken(
-        "who waits for leadership is woken without the lock",
+        "leadership wakes nobody",
         "engine::models::who_waits_for_leadership_hears_of_it_and_of_the_end",
         "engine/term.rs",
-        "        if token != 0 {\n            drop(self.lock());\n",
-        "        if token != 0 {\n",
+        "        if token != 0 {\n            self.wake();\n        }\n",
+        "",
+    ),
+    Broken(
+        "who waits for leadership counts only once it has looked",
+        "engine::models::who_waits_for_leadership_hears_of_it_and_of_the_end",
+        "engine/term.rs",
+        "        told.waiting += 1;\n",
+        "        if self.is_leader() {\n            return Ok(());\n        }\n        drop(told);\n"
+        "        told = self.lock();\n        told.waiting += 1;\n        if told.state == State::Follower {\n"
+        "            told = self.changed.wait(told).unwrap_or_else(PoisonError::into_inner);\n        }\n",
     ),
     Broken(
         "a resignation wakes nobody",
         "engine::models::who_waits_for_leadership_hears_of_a_resignation",
         "engine/term.rs",
-        "    pub(crate) fn wake(&self) {\n        drop(self.lock());\n        self.changed.notify_all();",
-        "    pub(crate) fn wake(&self) {\n        drop(self.lock());",
+        "        if waiting > 0 {\n",
+        "        if waiting > 1 {\n",
     ),
     Broken(
         "a resignation is only the end of the term at hand",
@@ -87,6 +96,13 @@ BROKEN = (
         "engine/mailbox.rs",
         "        // Whoever waits, and not one of them only.\n        self.ready.notify_all();\n",
         "",
+    ),
+    Broken(
+        "what is pushed behind an unread event is announced again, what comes first is not",
+        "engine::models::two_events_at_once_wake_two_readers",
+        "engine/mailbox.rs",
+        "        if queue.order.is_empty() {\n            queue.unannounced = true;\n",
+        "        queue.unannounced = !queue.order.is_empty();\n        if queue.order.is_empty() {\n",
     ),
     Broken(
         "who takes an event wakes nobody for the next",

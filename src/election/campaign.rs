@@ -121,6 +121,11 @@ impl Campaign {
         self.token
     }
 
+    /// Its join is under way, or soon will be.
+    pub(super) fn is_joining(&self) -> bool {
+        matches!(self.phase, Phase::Session | Phase::Joining(_) | Phase::JoinPause)
+    }
+
     /// Needs the whole queue: for a leader the word of its own key's deletion is enough.
     pub(super) fn needs_list(&self) -> bool {
         self.leaving.is_none() && self.phase == Phase::Waiting
@@ -295,10 +300,14 @@ impl Core {
         if campaign.lost_at > token {
             return self.orphaned(id);
         }
-        let known = self.elections.get(&election).map(|election| &election.mirror);
+        let known = self.elections.get(&election);
+        let mirror = known.map(|election| &election.mirror);
         match first {
-            // What is known since may be that the key is gone again.
-            _ if known.is_some_and(|mirror| mirror.is_synced() && mirror.revision() >= header.revision) => {}
+            // What is known since may be that the key is gone again, as may be what the watch came too late for.
+            _ if mirror.is_some_and(|mirror| mirror.is_synced() && mirror.revision() >= header.revision) => {}
+            _ if known.and_then(|election| election.watched).is_some_and(|from| from > header.revision) => {
+                self.ensure_list(&election);
+            }
             // By its name, since keys alone come without their lease.
             Some(first) if first.create_revision == token && first.key == key => self.lead(id, header.revision),
             Some(first) if self.is_nested(&election, &first.key) => self.collide(id, &first.key),

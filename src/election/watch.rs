@@ -3,7 +3,7 @@
 //! unless permission is refused.
 //!
 //! A mirror is whole after a list that was read once its watch was set. A leader that won by its join's answer needs
-//! no list on a service-wide watch: the word of its own key's deletion is enough.
+//! no list if the watch was set before: the word of its own key's deletion is enough.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ pub(super) struct Election {
     pub(super) observers: Vec<SubscriptionId>,
     /// Its own watch, when it has one.
     watch: Option<i64>,
-    /// Its own watch is set.
-    watched: bool,
+    /// Its own watch is set, and tells of what comes after this revision.
+    pub(super) watched: Option<Revision>,
     listing: Option<Box<Listing>>,
     /// The leader's value is being read.
     pub(super) reading_value: Option<Reading>,
@@ -53,7 +53,7 @@ impl Election {
     fn unwatch(&mut self) {
         self.mirror.unsync();
         self.watch = None;
-        self.watched = false;
+        self.watched = None;
         self.listing = None;
         self.reading_value = None;
         self.found = None;
@@ -227,7 +227,7 @@ impl Core {
         match message {
             WatchMessage::Created { id, header } => {
                 if !self.notice_cluster(header, 0) {
-                    self.watch_created(id);
+                    self.watch_created(id, header.revision);
                 }
             }
             WatchMessage::Events { id, header, events } => {
@@ -242,14 +242,18 @@ impl Core {
         }
     }
 
-    fn watch_created(&mut self, id: i64) {
+    fn watch_created(&mut self, id: i64, revision: Revision) {
         self.watch.backoff.reset();
         if self.watch.wide == Wide::Asked(id) {
             self.watch.wide = Wide::Open(id);
             self.list_wide();
         } else if let Some(name) = self.watch.ids.get(&id).cloned() {
-            if let Some(election) = self.elections.get_mut(&name) {
-                election.watched = true;
+            let Some(election) = self.elections.get_mut(&name) else { return };
+            election.watched = Some(revision);
+            // A join under way will show what it needs to know.
+            let campaign = election.campaign.and_then(|id| self.campaigns.get(&id));
+            if campaign.is_some_and(|campaign| campaign.is_joining()) && election.observers.is_empty() {
+                return;
             }
             self.list(&name);
         }
@@ -298,8 +302,8 @@ impl Core {
         let Some(election) = self.elections.get_mut(name) else { return };
         let listing = self.watch.wide_listing.is_some() || election.listing.is_some();
         match &mut election.found {
-            Some(found) if election.watched && !own => change.wait_in(&mut found.changes),
-            _ if election.watched && !own => {}
+            Some(found) if election.watched.is_some() && !own => change.wait_in(&mut found.changes),
+            _ if election.watched.is_some() && !own => {}
             _ => election.mirror.change(change, listing),
         }
     }
@@ -426,7 +430,7 @@ impl Core {
 
     /// Only what is listed under a watch makes a mirror whole.
     fn is_watched(&self, election: &Election) -> bool {
-        election.watched || matches!(self.watch.wide, Wide::Open(_))
+        election.watched.is_some() || matches!(self.watch.wide, Wide::Open(_))
     }
 
     fn list(&mut self, name: &Arc<str>) {
@@ -515,7 +519,7 @@ impl Core {
         let mut watched: Vec<Arc<str>> = self
             .elections
             .iter()
-            .filter(|(_, e)| e.watched && e.listing.is_none())
+            .filter(|(_, e)| e.watched.is_some() && e.listing.is_none())
             .map(|(name, _)| name.clone())
             .collect();
         watched.sort_unstable();
@@ -586,7 +590,7 @@ impl Core {
             election.mirror.take_over(found.entries, page.revision, found.changes);
             election.listing = None;
             // The change is lossless: its own watch ends only now that the wide one has taken over.
-            election.watched = false;
+            election.watched = None;
             if let Some(own) = election.watch.take() {
                 self.cancel_watch(own);
             }

@@ -1,11 +1,9 @@
 //! The way of a program's requests to the service's task, and of the replies back. No reply is lost: whoever waits for
 //! one hears of the task's end, too.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::term::Term;
 use crate::election::{Input, Reply, ReplyId};
 use crate::error::{Code, Error};
 use crate::events::SubscriptionId;
@@ -26,8 +24,6 @@ pub(crate) enum Command {
     Ask(ReplyId, Sender<Result<Reply, Error>>, Input),
     /// Who asked this of a campaign does not wait any more.
     Forget(SubscriptionId, ReplyId),
-    /// A campaign that will begin with the next command; `None`: it didn't.
-    Term(SubscriptionId, Option<Arc<Term>>),
 }
 
 /// The programs' end.

@@ -11,12 +11,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::commands::{Command, Received};
 use super::mailbox::Mailbox;
-use super::term::Term;
 use super::timer::Timer;
 use crate::clock::{Clock, Nanos, SECOND};
 use crate::election::{Answer, CallId, Core, Input, Output, Reply, ReplyId, Request};
 use crate::error::Error;
-use crate::events::{Level, LogRecord, State, SubscriptionId};
+use crate::events::{Level, LogRecord};
 use crate::ffi::sys;
 use crate::store::{Store, StoreError, WatchMessage, WatchRequest};
 use crate::sync::replies::Sender;
@@ -49,7 +48,6 @@ pub(super) struct Driver<'a, S> {
     pub(super) commands: &'a mut Received,
     /// The longest time to live, in s, that the store has given.
     pub(super) longest_ttl_s: Arc<AtomicI64>,
-    terms: HashMap<SubscriptionId, Arc<Term>>,
     replies: HashMap<ReplyId, Sender<Result<Reply, Error>>>,
     tasks: JoinSet<Done>,
     stream: Option<Stream>,
@@ -77,7 +75,6 @@ impl<'a, S: Store> Driver<'a, S> {
             log_level,
             commands,
             longest_ttl_s: Arc::default(),
-            terms: HashMap::new(),
             replies: HashMap::new(),
             tasks: JoinSet::new(),
             stream: None,
@@ -101,6 +98,8 @@ impl<'a, S: Store> Driver<'a, S> {
                 finished |= matches!(output, Output::Finished);
                 self.carry_out(output);
             }
+            // After the replies: a caller that is woken first is not held up by the events' thread.
+            self.mailbox.announce();
             if closes {
                 self.mailbox.end(self.clock.now());
             }
@@ -149,12 +148,6 @@ impl<'a, S: Store> Driver<'a, S> {
                             return Ok(Input::Forget { id, reply });
                         }
                     }
-                    Some(Command::Term(id, Some(term))) => {
-                        self.terms.insert(id, term);
-                    }
-                    Some(Command::Term(id, None)) => {
-                        self.terms.remove(&id);
-                    }
                     // All handles are gone. The service has said so before; closing twice does nothing.
                     None => {
                         self.hung_up = true;
@@ -191,21 +184,8 @@ impl<'a, S: Store> Driver<'a, S> {
                 }
             }
             Output::Rotate { reason } => self.store.rotate(&reason),
-            Output::Lead { id, token, until } => {
-                if let Some(term) = self.terms.get(&id) {
-                    term.set(token, until);
-                }
-            }
-            Output::Status(id, status) => {
-                let closed = status.state == State::Closed;
-                if let Some(term) = self.terms.get(&id) {
-                    term.tell(&status);
-                }
-                self.mailbox.push_status(id, status);
-                if closed {
-                    self.terms.remove(&id);
-                }
-            }
+            Output::Lead { id, token, until } => self.mailbox.lead(id, token, until),
+            Output::Status(id, status) => self.mailbox.push_status(id, status),
             Output::Observation(id, observation) => self.mailbox.push_observation(id, observation),
             Output::Reply(id, result) => {
                 if let Some(sender) = self.replies.remove(&id) {

@@ -18,6 +18,7 @@ use crate::error::{Code, Error};
 use crate::events::{Event, LogRecord, Observation, State, Status, SubscriptionId};
 use crate::ffi::sys;
 use crate::service::Handler;
+use crate::store::Revision;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Unread events kept for one campaign: a loss to be heard, and the last ones.
@@ -45,6 +46,8 @@ struct Queue {
     logs: VecDeque<LogRecord>,
     log_handler: Option<Handler>,
     ended: bool,
+    /// Whoever waits is still to be woken.
+    unannounced: bool,
 }
 
 struct Subscription {
@@ -124,10 +127,12 @@ impl Mailbox {
         }
         let waiting = !queue.logs.is_empty() && !queue.order.contains(&None);
         if waiting {
-            queue.order.push_back(None);
-            self.signal(&queue);
+            self.enqueue(&mut queue, None);
         }
-        Ok(queue.log_handler.replace(handler))
+        let former = queue.log_handler.replace(handler);
+        drop(queue);
+        self.announce();
+        Ok(former)
     }
 
     /// Nothing will be delivered any more: the handler that has no last event of its own.
@@ -141,6 +146,15 @@ impl Mailbox {
         self.lock().subscriptions.values_mut().filter_map(|subscription| subscription.handler.take()).collect()
     }
 
+    /// A campaign leads with this token until then; 0, 0: not.
+    pub(crate) fn lead(&self, id: SubscriptionId, token: Revision, until: Nanos) {
+        let queue = self.lock();
+        if let Some(term) = queue.subscriptions.get(&id).and_then(|subscription| subscription.term.as_ref()) {
+            term.set(token, until);
+        }
+    }
+
+    /// To be [`announce`](Self::announce)d, as what else is pushed.
     pub(crate) fn push_status(&self, id: SubscriptionId, status: Status) {
         self.push(id, Event::Status(id, status));
     }
@@ -151,15 +165,18 @@ impl Mailbox {
 
     fn push(&self, id: SubscriptionId, event: Event) {
         let mut queue = self.lock();
-        if queue.ended {
+        let ended = queue.ended;
+        let Some(subscription) = queue.subscriptions.get_mut(&id) else { return };
+        if let (Some(term), Event::Status(_, status)) = (&subscription.term, &event) {
+            term.tell(status);
+        }
+        if ended {
             return;
         }
-        let Some(subscription) = queue.subscriptions.get_mut(&id) else { return };
         let was_empty = subscription.unread.is_empty();
         subscription.push(event);
         if was_empty {
-            queue.order.push_back(Some(id));
-            self.signal(&queue);
+            self.enqueue(&mut queue, Some(id));
         }
     }
 
@@ -170,12 +187,20 @@ impl Mailbox {
         }
         let heard = self.descriptor.is_some() || queue.log_handler.is_some();
         if heard && queue.logs.is_empty() {
-            queue.order.push_back(None);
-            self.signal(&queue);
+            self.enqueue(&mut queue, None);
         }
         queue.logs.push_back(record);
         if queue.logs.len() > KEPT_LOGS {
             queue.logs.pop_front();
+        }
+    }
+
+    /// Wakes who waits for what was pushed. One of them is enough: who takes an event and leaves others wakes the next.
+    /// Outside the lock, else the first that it does is to wait again.
+    pub(crate) fn announce(&self) {
+        let unannounced = std::mem::take(&mut self.lock().unannounced);
+        if unannounced {
+            self.ready.notify_one();
         }
     }
 
@@ -197,7 +222,8 @@ impl Mailbox {
             let last = Observation::last(1, now, subscription.election.clone(), Code::Ok, "");
             subscription.push(Event::Observation(id, last));
         }
-        self.signal(&guard);
+        self.signal();
+        drop(guard);
         // Whoever waits, and not one of them only.
         self.ready.notify_all();
     }
@@ -267,8 +293,16 @@ impl Mailbox {
         queue.subscriptions.iter().map(|(&id, s)| (id, s.election.clone(), s.term.clone())).collect()
     }
 
-    fn signal(&self, _queue: &MutexGuard<'_, Queue>) {
-        self.ready.notify_one();
+    fn enqueue(&self, queue: &mut MutexGuard<'_, Queue>, who: Option<SubscriptionId>) {
+        if queue.order.is_empty() {
+            queue.unannounced = true;
+            self.signal();
+        }
+        queue.order.push_back(who);
+    }
+
+    /// Under the lock, as `unsignal`: else they could overtake each other.
+    fn signal(&self) {
         if let Some(mut descriptor) = self.descriptor.as_ref() {
             // Fails only when the count is at its maximum, and then it is readable.
             let _ = descriptor.write(&1u64.to_ne_bytes());

@@ -293,6 +293,7 @@ fn two_events_of_one_campaign_wake_two_threads() {
             let take = || scope.spawn(|| mailbox.take(Some(Duration::from_secs(60))));
             let waiting = [take(), take()];
             push(&mailbox, &[State::Follower, State::Leader]);
+            mailbox.announce();
             for thread in waiting {
                 assert!(thread.join().unwrap().unwrap().is_some());
             }

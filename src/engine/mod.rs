@@ -138,7 +138,6 @@ fn give_up(mailbox: &Mailbox, now: Nanos, error: &Error) {
                 revision: 0,
                 deadline_ns: 0,
             };
-            term.tell(&status);
             mailbox.push_status(id, status);
         }
     }

@@ -40,7 +40,6 @@ fn later() -> i64 {
 /// The driver's order: leadership first, then the news of it.
 fn lose(term: &Term, mailbox: &Mailbox) {
     term.set(0, 0);
-    term.tell(&status(State::Error));
     mailbox.push_status(1, status(State::Error));
 }
 
@@ -292,6 +291,7 @@ fn two_events_at_once_wake_two_readers() {
             .collect();
         mailbox.push_status(1, status(State::Follower));
         mailbox.push_status(1, status(State::Error));
+        mailbox.announce();
         for reader in readers {
             reader.join().unwrap();
         }

@@ -79,7 +79,6 @@ impl World {
         };
         let (sender, _) = channel();
         let begin = Input::Campaign { id: 1, candidacy, reply: 1 };
-        assert!(commands.send(Command::Term(1, Some(term.clone()))).is_ok());
         assert!(commands.send(Command::Ask(1, sender, begin)).is_ok());
         Process { commands, mailbox, term, finished, task }
     }

@@ -34,6 +34,8 @@ struct Told {
     state: State,
     /// Of the last loss.
     reason: Option<Error>,
+    /// So many threads wait for leadership.
+    waiting: u32,
 }
 
 impl Term {
@@ -45,7 +47,7 @@ impl Term {
             token: AtomicI64::new(0),
             state: AtomicI32::new(State::Follower as i32),
             barred: AtomicBool::new(false),
-            told: Mutex::new(Told { state: State::Follower, reason: None }),
+            told: Mutex::new(Told { state: State::Follower, reason: None, waiting: 0 }),
             changed: Condvar::new(),
         }
     }
@@ -96,8 +98,7 @@ impl Term {
             self.until.store(until, Ordering::Release);
         }
         if token != 0 {
-            drop(self.lock());
-            self.changed.notify_all();
+            self.wake();
         }
     }
 
@@ -120,7 +121,7 @@ impl Term {
             told.reason = Some(Error::new(status.reason, status.message.clone()));
         }
         drop(told);
-        self.changed.notify_all();
+        self.wake();
     }
 
     /// The state; LEADER exactly while that is certain, whether or not its event was made yet. Never waits.
@@ -134,10 +135,12 @@ impl Term {
 
     /// Waits until this campaign leads, or has ended.
     pub(crate) fn wait_leader(&self, timeout: Duration) -> Result<(), Error> {
-        let told = self.lock();
+        let mut told = self.lock();
+        told.waiting += 1;
         let unfinished = |told: &mut Told| !self.is_leader() && told.state != State::Closed && !self.is_barred();
-        let (told, _) =
+        let (mut told, _) =
             self.changed.wait_timeout_while(told, timeout, unfinished).unwrap_or_else(PoisonError::into_inner);
+        told.waiting -= 1;
         if self.is_leader() {
             return Ok(());
         }
@@ -149,10 +152,12 @@ impl Term {
         }
     }
 
-    /// Wakes who waits in [`wait_leader`](Self::wait_leader) after [`bar`](Self::bar).
+    /// Wakes who waits in [`wait_leader`](Self::wait_leader), after a change.
     pub(crate) fn wake(&self) {
-        drop(self.lock());
-        self.changed.notify_all();
+        let waiting = self.lock().waiting;
+        if waiting > 0 {
+            self.changed.notify_all();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +40,9 @@ type bare struct {
 
 // put is what a candidate needs: its key made, and who is first.
 func (b *bare) put(key string) (clientv3.Cmp, []clientv3.Op) {
-	look := clientv3.OpGet("_bare/", clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
+	// Each in an election of its own: etcd counts what else is below the prefix, whatever the limit.
+	election := key[:strings.LastIndexByte(key, '/')+1]
+	look := clientv3.OpGet(election, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
 	return clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
 		[]clientv3.Op{clientv3.OpPut(key, "value", clientv3.WithLease(b.lease)), look}
 }

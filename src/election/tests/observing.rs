@@ -73,7 +73,7 @@ fn who_leads_is_told_first_and_after_each_change() {
     world.resign(second);
     assert!(world.expect_observation(watcher).leader.is_none());
     world.run(SECOND);
-    assert_eq!((world.observations(watcher), world.count(What::List)), (0, 3));
+    assert_eq!((world.observations(watcher), world.count(What::List)), (0, 2));
 }
 
 #[test]
