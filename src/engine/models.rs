@@ -38,9 +38,10 @@ fn later() -> i64 {
 }
 
 /// The driver's order: leadership first, then the news of it.
-fn lose(term: &Term, mailbox: &Mailbox) {
-    term.set(0, 0);
+fn lose(mailbox: &Mailbox) {
+    mailbox.lead(1, 0, 0);
     mailbox.push_status(1, status(State::Error));
+    mailbox.announce();
 }
 
 fn mailbox(pulled: bool, term: &Arc<Term>) -> Arc<Mailbox> {
@@ -149,7 +150,7 @@ fn nobody_leads_who_was_told_of_a_loss() {
                 assert_eq!(term.state(), State::Error);
             })
         };
-        lose(&term, &mailbox);
+        lose(&mailbox);
         reader.join().unwrap();
     });
 }
@@ -243,10 +244,10 @@ fn no_loss_is_lost_and_the_end_comes_last() {
         let mailbox = mailbox(true, &term);
         term.set(7, later());
         let engine = {
-            let (term, mailbox) = (term.clone(), mailbox.clone());
+            let mailbox = mailbox.clone();
             thread::spawn(move || {
                 mailbox.push_status(1, status(State::Leader));
-                lose(&term, &mailbox);
+                lose(&mailbox);
                 mailbox.push_status(1, status(State::Closed));
                 mailbox.end(1);
             })
