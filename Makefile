@@ -362,7 +362,7 @@ $(BENCHES)/tenure: benches/tenure.c $(RELEASE)/libtenure.so
 
 $(BENCHES)/bare: benches/bare.rs Cargo.lock | packages
 	@mkdir -p $(@D)
-	cargo build --locked --release --example bare
+	cargo build --locked --release --config profile.release.opt-level=3 --example bare
 	cp $(RELEASE)/examples/bare $@
 
 $(BENCHES)/peer: $(wildcard benches/go/peer/*.go benches/go/go.mod)
