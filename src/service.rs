@@ -413,16 +413,8 @@ impl Campaign {
         let id = self.id;
         let clock = Clock::Boottime;
         let begun = clock.now();
-        let commands = &self.shared.commands;
-        let answer = if timeout.is_zero() {
-            // Nobody waits, so nobody need be answered.
-            let sent = commands.send(Command::Input(Input::Resign { id, reply: None }));
-            sent.and_then(|()| Err(pending(Code::Timeout.into())))
-        } else {
-            let asked = commands.ask(|reply| Input::Resign { id, reply: Some(reply) });
-            asked.and_then(|answer| self.wait(answer, timeout))
-        };
-        match answer {
+        let asked = self.shared.commands.ask(|reply| Input::Resign { id, reply: Some(reply) });
+        match asked.and_then(|answer| self.wait(answer, timeout)) {
             // The service is closed, before or while we waited: its end is this campaign's.
             Err(error) if error.code() == Code::Closed => {
                 let waited = Duration::from_nanos((clock.now() - begun).max(0) as u64);
