@@ -285,8 +285,8 @@ BROKEN = (
     Broken(
         "a watch that the store ended is not set again",
         "watch.rs",
-        "                election.unwatch();\n            }\n            self.look_again(&name, error);\n",
-        "                election.unwatch();\n            }\n",
+        "            self.look_again(&name, error);\n        }\n    }\n\n    /// Everything can't",
+        "        }\n    }\n\n    /// Everything can't",
     ),
     Broken(
         "whoever else changed the own key is not looked for",
@@ -307,6 +307,44 @@ BROKEN = (
         "observer.rs",
         "            Err(error) => self.look_again(name, &error),\n",
         "            Err(error) => drop(error),\n",
+    ),
+    Broken(
+        "who takes its distance does not look whether the keys are still there",
+        "distance.rs",
+        "result.is_ok_and(|(header, result)| result.succeeded && header.revision >= distance.from)",
+        "result.is_ok_and(|(header, _)| header.revision >= distance.from)",
+    ),
+    Broken(
+        "from afar, the end of the candidate before goes unheard",
+        "distance.rs",
+        "matches!(event, WatchEvent::Delete { .. }) && distance",
+        "matches!(event, WatchEvent::Put(_)) && distance",
+    ),
+    Broken(
+        "from afar, the loss of the own key goes unheard",
+        "distance.rs",
+        "            self.key_changed(name, &below, on, revision);\n",
+        "            let _ = (on, revision);\n",
+    ),
+    Broken(
+        "who stands again still watches its former key",
+        "campaign.rs",
+        "        self.come_near(&election);\n",
+        "        let _ = election;\n",
+        by="who_stands_again_after_a_loss_takes_its_distance_again",
+    ),
+    Broken(
+        "who observes is told of two keys only",
+        "observer.rs",
+        "        self.come_near(&election);\n",
+        "",
+    ),
+    Broken(
+        "one watch on everything leaves those from afar as they are",
+        "watch.rs",
+        "            let own: Vec<i64> = election.watches().collect();\n            (election.watch, election.distance) = (None, None);",
+        "            let own = election.watch.take();",
+        by="the_watch_on_everything_ends_those_from_afar",
     ),
 )
 

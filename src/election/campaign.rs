@@ -121,6 +121,10 @@ impl Campaign {
         self.token
     }
 
+    pub(super) fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
     /// Its join is under way, or soon will be.
     pub(super) fn is_joining(&self) -> bool {
         matches!(self.phase, Phase::Session | Phase::Joining(_) | Phase::JoinPause)
@@ -182,7 +186,9 @@ impl Core {
     fn take_session(&mut self, id: SubscriptionId) {
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         campaign.phase = Phase::Session;
-        let margin = campaign.margin;
+        let (election, margin) = (campaign.candidacy.election.clone(), campaign.margin);
+        // What was watched from afar belonged to a former key.
+        self.come_near(&election);
         let session = self.session_for(id, margin);
         if let Some(campaign) = self.campaigns.get_mut(&id) {
             campaign.session = Some(session);

@@ -101,6 +101,11 @@ impl Mirror {
         entry.lease.is_none_or(|held| held == lease).then_some(lowest)
     }
 
+    /// A candidate about `far / 2` places before this one, if that has more than `far` before it.
+    pub(crate) fn far_ahead(&self, name: &[u8], token: Revision, far: usize) -> Option<&Entry> {
+        self.queue.far_ahead(name, token, far)
+    }
+
     /// Sets what was read apart of a candidate, unless the watch has told something newer meanwhile.
     pub(crate) fn complete(&mut self, read: Entry) {
         let older = |known: &Entry| known.token == read.token && known.changed <= read.changed;

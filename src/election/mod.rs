@@ -5,12 +5,13 @@
 //! answer brings back; an answer whose id is not known any more belongs to the past and is dropped.
 //!
 //! `campaign` holds the states and their invariants, `session` the lease and the deadline, `watch` keeps mirrors true,
-//! `mirror` is a copy of an election's `queue`, `batch` sends small transactions together, `read` and `observer` serve
+//! `distance` spares those far behind a watch on everything, `mirror` is a copy of an election's `queue`, `batch` sends small transactions together, `read` and `observer` serve
 //! those who only look.
 
 mod backoff;
 mod batch;
 mod campaign;
+mod distance;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod hostile;
 mod keys;
@@ -192,6 +193,7 @@ enum PartPurpose {
     Grave { session: SessionId, key: Vec<u8>, sent: Nanos },
     Verify,
     List(Arc<str>),
+    Distance(Arc<str>),
     WideList(watch::WidePage),
     LeaderValue(Arc<str>),
 }
@@ -473,6 +475,7 @@ impl Core {
             Some(PartPurpose::Withdraw(campaign)) => self.withdrawn(campaign, part, result),
             Some(PartPurpose::Proclaim(campaign)) => self.proclaimed(campaign, part, result),
             Some(PartPurpose::List(election)) => self.listed(&election, part, result),
+            Some(PartPurpose::Distance(election)) => self.distance_checked(&election, part, result),
             Some(PartPurpose::WideList(page)) => self.wide_listed(page, result),
             Some(PartPurpose::LeaderValue(election)) => self.leader_value(&election, part, result),
             Some(PartPurpose::Grave { session, key, sent }) if result.is_ok() => self.dug(session, &key, sent),

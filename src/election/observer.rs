@@ -45,6 +45,7 @@ impl Core {
             return self.close_observer(id, Code::Closed, "the service is closed");
         }
         self.want(&election).observers.push(id);
+        self.come_near(&election);
         self.tell_observers(&election);
         self.ensure_list(&election);
     }

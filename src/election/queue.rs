@@ -45,6 +45,22 @@ impl Queue {
         }
     }
 
+    /// The entry `far / 2 + 1` places before this one, if there are more than `far` before it.
+    pub(super) fn far_ahead(&self, name: &[u8], token: Revision, far: usize) -> Option<&Entry> {
+        let (places, more) = (far / 2, far - far / 2);
+        match self {
+            Queue::Few(entries) => {
+                let before = entries.partition_point(|other| (other.token, &*other.name) < (token, name));
+                (before > far).then(|| &entries[before - 1 - places])
+            }
+            Queue::Many(many) => {
+                let mut before = many.order.range(..(token, name.into())).rev();
+                let (_, ahead) = before.nth(places)?;
+                (before.take(more).count() == more).then(|| many.entries.get(ahead))?
+            }
+        }
+    }
+
     /// The caller has removed an earlier one of this name.
     pub(super) fn insert(&mut self, entry: Entry) {
         match self {
@@ -119,6 +135,11 @@ mod tests {
             assert_eq!(names(&queue), expected.join(" "));
             assert_eq!(queue.first().map(|first| &*first.name), Some(expected[0].as_bytes()));
             assert_eq!(matches!(queue, Queue::Many(_)), count >= FEW);
+            for (far, place) in (0..30).flat_map(|far| (0..=count).map(move |place| (far, place))) {
+                let ahead = queue.far_ahead(expected[place].as_bytes(), expected[place].parse().unwrap(), far);
+                let right = (place > far).then(|| expected[place - 1 - far / 2].as_bytes());
+                assert_eq!(ahead.map(|entry| &*entry.name), right, "{place} of {count}, far {far}");
+            }
         }
         for number in numbers {
             let name = format!("{number:02}");

@@ -1,5 +1,5 @@
 //! Keeps the mirrors true: one watch stream, on it one watch per election, or a single one on all of the service's
-//! keys when it stands in many elections. Whatever breaks is opened again and read anew; no campaign fails for it,
+//! keys when it stands in many elections, or two on single keys where it stands far behind (`distance`). Whatever breaks is opened again and read anew; no campaign fails for it,
 //! unless permission is refused.
 //!
 //! A mirror is whole after a list that was read once its watch was set. A leader that won by its join's answer needs
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::backoff::Backoff;
+use super::distance::{Distance, FAR};
 use super::mirror::{Change, Entry, KEPT_VALUE_BYTES, Mirror};
 use super::observer::Reading;
 use super::timers::Timer;
@@ -37,10 +38,12 @@ pub(super) struct Election {
     pub(super) mirror: Mirror,
     pub(super) campaign: Option<SubscriptionId>,
     pub(super) observers: Vec<SubscriptionId>,
-    /// Its own watch, when it has one.
-    watch: Option<i64>,
+    /// Its own watch on all of it, when it has one.
+    pub(super) watch: Option<i64>,
     /// Its own watch is set, and tells of what comes after this revision.
     pub(super) watched: Option<Revision>,
+    /// Two keys are watched instead of all, or will be.
+    pub(super) distance: Option<Box<Distance>>,
     listing: Option<Box<Listing>>,
     /// The leader's value is being read.
     pub(super) reading_value: Option<Reading>,
@@ -49,14 +52,29 @@ pub(super) struct Election {
 }
 
 impl Election {
-    /// What its mirror says is only the last state known from now on.
+    /// Nothing is watched any more.
     fn unwatch(&mut self) {
+        self.distance = None;
+        self.unwatch_whole();
+    }
+
+    /// What its mirror says is only the last state known from now on.
+    pub(super) fn unwatch_whole(&mut self) {
         self.mirror.unsync();
         self.watch = None;
         self.watched = None;
         self.listing = None;
         self.reading_value = None;
         self.found = None;
+    }
+
+    fn is_unwatched(&self) -> bool {
+        self.watch.is_none() && self.distance.is_none()
+    }
+
+    /// All watches of its own.
+    fn watches(&self) -> impl Iterator<Item = i64> + use<> {
+        self.watch.into_iter().chain(self.distance.as_ref().map(|distance| distance.ids()).into_iter().flatten())
     }
 }
 
@@ -103,10 +121,12 @@ pub(super) struct Watch {
     stream: Option<u64>,
     /// [`NARROW`], but in tests.
     pub(super) narrow: usize,
-    ids: HashMap<i64, Arc<str>>,
+    /// [`FAR`], but in tests.
+    pub(super) far: usize,
+    pub(super) ids: HashMap<i64, Arc<str>>,
     wide: Wide,
     /// Elections that need a watch of their own.
-    pending: Vec<Arc<str>>,
+    pub(super) pending: Vec<Arc<str>>,
     /// Elections whose watch or list failed.
     unlisted: Vec<Arc<str>>,
     wide_unlisted: bool,
@@ -126,6 +146,7 @@ impl Watch {
         Watch {
             stream: None,
             narrow: NARROW,
+            far: FAR,
             ids: HashMap::new(),
             wide: Wide::No,
             pending: Vec::new(),
@@ -140,7 +161,11 @@ impl Watch {
         }
     }
 
-    fn is_wide(&self) -> bool {
+    pub(super) fn stream(&self) -> Option<u64> {
+        self.stream
+    }
+
+    pub(super) fn is_wide(&self) -> bool {
         matches!(self.wide, Wide::Asked(_) | Wide::Open(_))
     }
 }
@@ -157,12 +182,12 @@ impl Core {
     /// Forgets the election if nobody here needs it any more.
     pub(super) fn unwant(&mut self, name: &str) {
         let unused = self.elections.get(name).is_some_and(|e| e.campaign.is_none() && e.observers.is_empty());
-        if let Some(id) = unused.then(|| self.elections.remove(name)).flatten().and_then(|election| election.watch) {
-            self.cancel_watch(id);
+        if let Some(election) = unused.then(|| self.elections.remove(name)).flatten() {
+            election.watches().for_each(|id| self.cancel_watch(id));
         }
     }
 
-    fn cancel_watch(&mut self, id: i64) {
+    pub(super) fn cancel_watch(&mut self, id: i64) {
         self.watch.ids.remove(&id);
         if let Some(stream) = self.watch.stream {
             self.emit(Output::Watch { stream, request: WatchRequest::Cancel(id) });
@@ -199,7 +224,7 @@ impl Core {
     fn send_watch(&mut self, stream: u64, name: Arc<str>) {
         let id = self.next_id() as i64;
         // Entered, left and entered again before there was a stream, it is pending twice.
-        let Some(election) = self.elections.get_mut(&name).filter(|election| election.watch.is_none()) else { return };
+        let Some(election) = self.elections.get_mut(&name).filter(|election| election.is_unwatched()) else { return };
         election.watch = Some(id);
         let key = self.keys.election(&name);
         self.watch.ids.insert(id, name);
@@ -248,6 +273,9 @@ impl Core {
             self.watch.wide = Wide::Open(id);
             self.list_wide();
         } else if let Some(name) = self.watch.ids.get(&id).cloned() {
+            if self.distance_created(&name, id, revision) {
+                return;
+            }
             let Some(election) = self.elections.get_mut(&name) else { return };
             election.watched = Some(revision);
             // A join under way will show what it needs to know.
@@ -264,6 +292,9 @@ impl Core {
     fn watch_events(&mut self, id: i64, events: Vec<WatchEvent>) {
         let source = self.watch.ids.get(&id).cloned();
         if source.is_none() && self.watch.wide != Wide::Open(id) {
+            return;
+        }
+        if source.as_ref().is_some_and(|name| self.distance_events(name, id, &events)) {
             return;
         }
         let mut changed: Vec<Arc<str>> = Vec::new();
@@ -317,6 +348,7 @@ impl Core {
     pub(super) fn election_changed(&mut self, name: &str) {
         self.check_candidate(name);
         self.tell_observers(name);
+        self.keep_distance(name);
     }
 
     fn watch_canceled(&mut self, id: i64, error: &StoreError) {
@@ -336,7 +368,9 @@ impl Core {
             }
             // Its own trouble: the others' watches go on.
             if let Some(election) = self.elections.get_mut(&name) {
+                let others: Vec<i64> = election.watches().filter(|other| *other != id).collect();
                 election.unwatch();
+                others.into_iter().for_each(|other| self.cancel_watch(other));
             }
             self.look_again(&name, error);
         }
@@ -352,7 +386,7 @@ impl Core {
     }
 
     fn unwatched(&self) -> Vec<Arc<str>> {
-        let unwatched = self.elections.iter().filter(|(_, election)| election.watch.is_none());
+        let unwatched = self.elections.iter().filter(|(_, election)| election.is_unwatched());
         let mut names: Vec<Arc<str>> = unwatched.map(|(name, _)| name.clone()).collect();
         names.sort_unstable();
         names
@@ -502,7 +536,7 @@ impl Core {
                 if election.listing.is_none() {
                     self.list(&name);
                 }
-            } else if election.watch.is_none() && !self.watch.is_wide() {
+            } else if election.is_unwatched() && !self.watch.is_wide() {
                 self.watch.pending.push(name);
             }
         }
@@ -516,6 +550,10 @@ impl Core {
         if matches!(self.watch.wide, Wide::Open(_)) {
             return self.list_wide();
         }
+        let mut distant: Vec<Arc<str>> =
+            self.elections.iter().filter(|(_, e)| e.distance.is_some()).map(|(name, _)| name.clone()).collect();
+        distant.sort_unstable();
+        distant.iter().for_each(|name| self.come_near(name));
         let mut watched: Vec<Arc<str>> = self
             .elections
             .iter()
@@ -589,18 +627,18 @@ impl Core {
             };
             election.mirror.take_over(found.entries, page.revision, found.changes);
             election.listing = None;
-            // The change is lossless: its own watch ends only now that the wide one has taken over.
+            // The change is lossless: its own watches end only now that the wide one has taken over.
             election.watched = None;
-            if let Some(own) = election.watch.take() {
-                self.cancel_watch(own);
-            }
+            let own: Vec<i64> = election.watches().collect();
+            (election.watch, election.distance) = (None, None);
+            own.into_iter().for_each(|id| self.cancel_watch(id));
             self.election_changed(&name);
         }
     }
 }
 
 /// A key below its election's prefix.
-fn below(key: &[u8], prefix: &[u8]) -> Box<[u8]> {
+pub(super) fn below(key: &[u8], prefix: &[u8]) -> Box<[u8]> {
     key.strip_prefix(prefix).unwrap_or(key).into()
 }
 

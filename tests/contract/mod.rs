@@ -43,6 +43,7 @@ macro_rules! for_each_behaviour {
                 a_later_inner_transaction_may_delete_what_an_earlier_one_put
                 a_refused_transaction_does_nothing
                 an_unknown_lease_matters_only_in_the_branch_taken
+                a_transaction_may_only_compare
                 every_answer_names_the_cluster;
             reads:
                 a_range_without_end_is_one_key

@@ -302,6 +302,21 @@ pub(crate) async fn an_unknown_lease_matters_only_in_the_branch_taken<S: Store>(
     assert_eq!(refused(store, txn).await, Failure::LeaseNotFound);
 }
 
+pub(crate) async fn a_transaction_may_only_compare<S: Store>(store: &S, _: &impl Admin) {
+    let space = Space::new();
+    let key = space.key("a");
+    let lease = grant(store, LONG_S).await;
+    let there = |lease| Txn { compares: vec![Compare::Lease(key.clone(), lease)], ..Txn::default() };
+    let (header, result) = run(store, there(lease)).await;
+    assert_eq!((result.succeeded, result.results.len()), (false, 0));
+    run(store, always(vec![leased_put_op(&key, lease)])).await;
+    assert!(run(store, there(lease)).await.1.succeeded);
+    let (after, both) = run(store, always(vec![Op::Txn(there(lease)), Op::Txn(there(lease + 1))])).await;
+    let inner = both.results.iter().map(txn_result).collect::<Vec<_>>();
+    assert_eq!((inner[0].succeeded, inner[1].succeeded, inner.len()), (true, false, 2));
+    assert_eq!(after.revision, header.revision + 1, "nothing was written but the key");
+}
+
 pub(crate) async fn every_answer_names_the_cluster<S: Store>(store: &S, _: &impl Admin) {
     let lease = unique();
     let cluster = store.range(one(b"contract"), TIMEOUT).await.unwrap().0.cluster_id;

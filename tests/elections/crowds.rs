@@ -14,6 +14,7 @@ on_each_version! {
     a_crowd_below_a_prefix_without_a_slash_is_elected_like_any_other
     the_terms_of_a_crowd_end_with_their_lease
     a_crowd_that_resigns_one_by_one_leaves_nothing
+    whoever_leaves_a_long_queue_the_next_leads
 }
 
 const CROWD: usize = 1000;
@@ -141,4 +142,30 @@ fn a_crowd_below_a_prefix_without_a_slash_is_elected_like_any_other(e: &Electora
     wait_until("all stand", || keys(e.server, &prefix).len() == 100);
     services[0].close(LIMIT).unwrap();
     heirs.iter_mut().for_each(|heir| drop(heir.wait_elected()));
+}
+
+/// Those far behind watch two keys each: their own, and one before it.
+fn whoever_leaves_a_long_queue_the_next_leads(e: &Electorate) {
+    let services: Vec<_> = (0..24).map(|_| e.open()).collect();
+    let mut queue: Vec<_> = services.iter().map(|service| Contender::queue(service, "long")).collect();
+    queue[0].expect(State::Leader);
+    let all = e.keys("long");
+    e.delete(&all[22]);
+    queue[22].expect_loss(Code::KeyDeleted);
+    e.revoke(all[21].rsplit('/').next().unwrap());
+    queue[21].expect_loss(Code::LeaseRevoked);
+    for lost in [22, 21] {
+        queue.remove(lost).expect_closed();
+    }
+    // From the middle, the end and the front.
+    let places = [10, 9, 8, 18, 15, 0, 0, 5, 4, 3, 8, 8, 8];
+    for place in places.into_iter().chain([0; 8]) {
+        queue.remove(place).resign();
+        if place == 0 {
+            queue[0].expect(State::Leader);
+        }
+    }
+    assert_eq!(queue.len(), 1);
+    queue[0].resign();
+    e.assert_no_keys();
 }

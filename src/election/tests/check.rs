@@ -295,9 +295,17 @@ impl World {
             };
             assert!(needed, "{timer:?} is for nothing");
         }
+        for (name, election) in core.elections.iter().filter(|(_, election)| election.distance.is_some()) {
+            let alone = election.campaign.is_some() && election.observers.is_empty();
+            assert!(alone, "`{name}` is watched from afar for those who need to see it");
+        }
+        let afar = core.elections.values().any(|election| election.distance.is_some() && election.watch.is_none());
         let parts: usize = core.groups.values().map(Vec::len).sum();
         assert_eq!(core.parts.len(), parts + core.batch.len(), "lost or forgotten parts");
         assert!(core.groups.keys().all(|group| core.calls.contains_key(group)), "a group without a call");
+        if afar {
+            self.note("watched from afar");
+        }
     }
 
     pub(super) fn check_end(&mut self) {

@@ -20,6 +20,8 @@ pub(super) enum What {
     Withdraw,
     /// Reads all candidates for a mirror.
     List,
+    /// Looks whether the two keys that are watched from afar are there.
+    Distance,
     /// Reads a leader's value for a mirror.
     Value,
     /// A program's own question.
@@ -44,11 +46,12 @@ impl What {
             let parts = txn.then.iter().filter_map(|op| if let Op::Txn(inner) = op { Some(inner) } else { None });
             return parts.flat_map(What::of_txn).chain([What::Group]).collect();
         }
-        vec![match (&txn.compares[..], &txn.then[0]) {
+        vec![match (&txn.compares[..], txn.then.first()) {
             ([Compare::CreateRevision(_, 0)], _) => What::Join,
-            (_, Op::Put { .. }) => What::Proclaim,
-            (_, Op::Delete(_)) => What::Withdraw,
-            (_, Op::Range(range)) if range.end.is_empty() => What::Value,
+            (_, Some(Op::Put { .. })) => What::Proclaim,
+            (_, Some(Op::Delete(_))) => What::Withdraw,
+            (_, Some(Op::Range(range))) if range.end.is_empty() => What::Value,
+            (_, None) => What::Distance,
             _ => What::List,
         }]
     }

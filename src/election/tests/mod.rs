@@ -4,7 +4,7 @@
 //! - `exits`: every way out, with lost requests and answers
 //! - `session`: leases, deadlines, doubt
 //! - `batching`: small transactions that travel together
-//! - `watching`: the watch stream and the lists
+//! - `watching`: the watch stream and the lists; `distance`: candidates far behind
 //! - `observing`, `reading`: those who only look
 //! - `go_bugs`, `m3_bugs`: what went wrong in etcd's `concurrency` and M3's `leader`, and must not here
 //! - `simulation`: random faults, a seed each; `regressions`: what it has found
@@ -13,6 +13,7 @@
 
 mod batching;
 mod check;
+mod distance;
 mod etcd;
 mod exits;
 mod faults;

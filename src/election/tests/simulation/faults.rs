@@ -10,8 +10,8 @@ use crate::store::Failure;
 /// No request arrives later than this.
 pub(super) const LATEST: Nanos = 8 * SECOND;
 
-/// What goes wrong, as it is counted.
-pub(super) const KINDS: [&str; 40] = [
+/// What goes wrong, as it is counted, and what has to happen meanwhile.
+pub(super) const KINDS: [&str; 41] = [
     "another cluster",
     "answer doubled",
     "answer late",
@@ -51,6 +51,7 @@ pub(super) const KINDS: [&str; 40] = [
     "watch stream broken",
     "watch stream lags",
     "watch stream mute",
+    "watched from afar",
     "watches cancelled",
 ];
 
@@ -183,6 +184,11 @@ impl Simulation {
                 let prefix = self.world.prefix(&name);
                 self.world.slow_watches.push((prefix, lag));
                 self.world.note("watch lags behind the others");
+            }
+            for kv in self.world.etcd.keys(&self.world.prefix(&name)) {
+                if let Some(lag) = some(self, 2 * SECOND) {
+                    self.world.slow_watches.push((kv.key, lag));
+                }
             }
         }
         for (happens, what) in [

@@ -38,6 +38,10 @@ impl Simulation {
             let narrow = self.below(5) as usize;
             self.world.process(service).core.watch.narrow = narrow;
         }
+        if self.chance(70) {
+            let far = self.below(3) as usize;
+            self.world.process(service).core.watch.far = far;
+        }
         let rate = self.rate();
         self.world.set_clock_rate(service, rate);
         self.world.note("services opened");
