@@ -123,13 +123,15 @@ impl Store for Defective {
 }
 
 impl Process {
+    /// What is unread, with sequence numbers that grow.
     fn states(&self) -> Vec<(State, Code)> {
+        let mut last = 0;
         std::iter::from_fn(|| {
             let delivery = self.mailbox.take(Some(Duration::ZERO)).ok()??;
-            let state = match &delivery.event {
-                Event::Status(_, status) => (status.state, status.reason),
-                other => panic!("{other:?}"),
-            };
+            let Event::Status(_, status) = &delivery.event else { panic!("{:?}", delivery.event) };
+            assert!(status.sequence > last, "{status:?} after {last}");
+            last = status.sequence;
+            let state = (status.state, status.reason);
             self.mailbox.give_back(delivery);
             Some(state)
         })
@@ -261,6 +263,8 @@ async fn a_service_that_a_defect_ended_is_not_finished_while_its_key_may_be_ther
     let heir = world.stand();
     world.pass(GRANTED * 2 * SECOND).await;
     assert_eq!((leader.term.is_leader(), leader.term.state()), (false, State::Closed));
+    let told = [(State::Follower, Code::Ok), (State::Error, Code::Panic), (State::Closed, Code::Panic)];
+    assert_eq!(leader.states(), told, "and not of a term that is over");
     while !heir.term.is_leader() {
         assert!(!leader.finished.wait(Duration::ZERO), "its key is there");
         world.pass(10 * MS).await;

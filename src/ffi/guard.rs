@@ -147,8 +147,17 @@ fn text_of(payload: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CStr;
+    use std::ptr::null;
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::ffi::campaign::{
+        tenure_campaign, tenure_campaign_free, tenure_campaign_is_leader, tenure_campaign_wait_leader,
+    };
     use crate::ffi::error::{tenure_error_free, tenure_error_of};
+    use crate::ffi::options::{tenure_options_free, tenure_options_new, tenure_options_set};
+    use crate::ffi::service::{tenure_service, tenure_service_campaign, tenure_service_free, tenure_service_open};
 
     /// An output as an uninitialised C variable is.
     fn garbage<T>() -> MaybeUninit<*mut T> {
@@ -197,5 +206,51 @@ mod tests {
         assert_eq!(tenure_error_of(taken(&err)).1, "argument `out_x`: must not be NULL");
         // SAFETY: the error came from the guard.
         unsafe { tenure_error_free(taken(&err)) };
+    }
+
+    /// A service on a store in this process.
+    fn service() -> *mut tenure_service {
+        let (mut options, mut service) = (garbage(), garbage());
+        assert_eq!(tenure_options_new(Some(&mut options), None), 0);
+        let options = taken(&options);
+        for (name, value) in [(c"endpoints", c"memory://panics"), (c"service", c"panics")] {
+            // SAFETY: the strings end with NUL.
+            assert_eq!(unsafe { tenure_options_set(options, name.as_ptr(), value.as_ptr(), None) }, 0);
+        }
+        assert_eq!(tenure_service_open(options, Some(&mut service), None), 0);
+        tenure_options_free(options);
+        taken(&service)
+    }
+
+    fn lead(service: *mut tenure_service, election: &CStr) -> *mut tenure_campaign {
+        let (name, nobody) = (election.as_ptr(), std::ptr::null_mut());
+        let mut campaign = garbage();
+        // SAFETY: the string ends with NUL.
+        let code =
+            unsafe { tenure_service_campaign(service, name, null(), None, nobody, None, Some(&mut campaign), None) };
+        assert_eq!((code, tenure_campaign_wait_leader(taken(&campaign), 10_000, None)), (0, 0));
+        taken(&campaign)
+    }
+
+    #[test]
+    fn a_panic_ends_the_leadership_held_through_the_handle_and_no_other() {
+        let services = [service(), service()];
+        let [first, second] = [c"first", c"second"].map(|election| lead(services[0], election));
+        let third = lead(services[1], c"third");
+        let leads = || [first, second, third].map(|campaign| tenure_campaign_is_leader(campaign));
+        let panic = |handle| assert_eq!(call(handle, None, || panic!("planted")), Code::Panic.number());
+        panic(NO_HANDLE);
+        assert_eq!(leads(), [true, true, true]);
+        panic(first.addr());
+        assert_eq!(leads(), [false, true, true]);
+        // Withdrawn, not only hidden: another may lead.
+        let again = lead(services[1], c"first");
+        assert!(value(services[0].addr(), true, || panic!("planted")));
+        assert_eq!((leads(), tenure_campaign_is_leader(again)), ([false, false, true], true));
+        let begun = Instant::now();
+        let next = lead(services[1], c"second");
+        assert!(begun.elapsed() < Duration::from_secs(5), "before the lease of the first would have ended");
+        [first, second, third, again, next].into_iter().for_each(|campaign| tenure_campaign_free(campaign));
+        services.into_iter().for_each(|service| tenure_service_free(service));
     }
 }

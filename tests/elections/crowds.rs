@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tenure::{Code, Service, State};
 
+use crate::support::Server;
 use crate::support::electorate::{Contender, Electorate, LIMIT, Watcher, keys, open, wait_until};
 
 on_each_version! {
@@ -15,6 +16,7 @@ on_each_version! {
     the_terms_of_a_crowd_end_with_their_lease
     a_crowd_that_resigns_one_by_one_leaves_nothing
     whoever_leaves_a_long_queue_the_next_leads
+    a_long_queue_outlives_a_restart_of_the_server
 }
 
 const CROWD: usize = 1000;
@@ -168,4 +170,18 @@ fn whoever_leaves_a_long_queue_the_next_leads(e: &Electorate) {
     assert_eq!(queue.len(), 1);
     queue[0].resign();
     e.assert_no_keys();
+}
+
+fn a_long_queue_outlives_a_restart_of_the_server(e: &Electorate) {
+    let server = Server::start(e.server.version());
+    let services: Vec<_> = (0..14).map(|_| open(&server, &[("service", "s"), ("ttl", "60s")])).collect();
+    let mut queue: Vec<_> = services.iter().map(|service| Contender::queue(service, "long")).collect();
+    queue[0].expect(State::Leader);
+    server.restart();
+    let mut last = queue.pop().unwrap();
+    queue.drain(1..).for_each(|mut contender| contender.resign());
+    last.expect_nothing();
+    queue[0].resign();
+    last.expect(State::Leader);
+    last.resign();
 }
