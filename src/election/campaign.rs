@@ -78,7 +78,7 @@ pub(super) struct Campaign {
     /// It is its turn, but the deadline was too near: to be looked at after the next renewal.
     elected: bool,
     /// Why it was lost; CLOSED repeats it for who has not read the ERROR.
-    loss: Option<Error>,
+    loss: Option<Box<Error>>,
     at_risk: bool,
     sequence: u64,
     stood_at: Nanos,
@@ -520,7 +520,7 @@ impl Core {
         self.status(id, State::Error, error.code(), error.message());
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         let again = campaign.candidacy.rejoin && error.code() != Code::WaitLimit;
-        campaign.loss = Some(error.clone());
+        campaign.loss = Some(Box::new(error.clone()));
         campaign.leaving = Some(if again { After::Rest } else { After::Close });
         self.remove_key(id);
     }
@@ -534,7 +534,7 @@ impl Core {
         campaign.session = None;
         campaign.token = 0;
         campaign.join_unknown = false;
-        campaign.loss = Some(error.clone());
+        campaign.loss = Some(Box::new(error.clone()));
         let rejoin = campaign.candidacy.rejoin;
         self.unlead(id);
         self.fail_proclaims(id, error);

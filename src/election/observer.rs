@@ -143,7 +143,7 @@ impl Core {
         let range = Op::Range(Range { key, ..Range::default() });
         let call = self.submit(PartPurpose::LeaderValue(name.clone()), Txn { then: vec![range], ..Txn::default() });
         if let Some(election) = self.elections.get_mut(name) {
-            election.reading_value = Some(Reading { call, name: below, token });
+            election.reading_value = Some(Box::new(Reading { call, name: below, token }));
         }
     }
 
@@ -178,7 +178,7 @@ impl Core {
 impl Election {
     fn is_reading(&self, entry: &Entry) -> bool {
         let same = |reading: &Reading| reading.token == entry.token && reading.name == entry.name;
-        self.reading_value.as_ref().is_some_and(same)
+        self.reading_value.as_deref().is_some_and(same)
     }
 }
 

@@ -46,9 +46,9 @@ pub(super) struct Election {
     pub(super) distance: Option<Box<Distance>>,
     listing: Option<Box<Listing>>,
     /// The leader's value is being read.
-    pub(super) reading_value: Option<Reading>,
+    pub(super) reading_value: Option<Box<Reading>>,
     /// What a list of the whole prefix has found for it so far; `None` where that list began without it.
-    found: Option<Found>,
+    found: Option<Box<Found>>,
 }
 
 impl Election {
@@ -568,7 +568,7 @@ impl Core {
 
     fn list_wide(&mut self) {
         for election in self.elections.values_mut() {
-            election.found = Some(Found::default());
+            election.found = Some(Box::default());
         }
         let listing = self.next_id();
         self.watch.wide_listing = Some(listing);

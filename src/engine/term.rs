@@ -33,7 +33,7 @@ pub(crate) struct Term {
 struct Told {
     state: State,
     /// Of the last loss.
-    reason: Option<Error>,
+    reason: Option<Box<Error>>,
     /// So many threads wait for leadership.
     waiting: u32,
 }
@@ -118,7 +118,7 @@ impl Term {
         let mut told = self.lock();
         told.state = status.state;
         if status.state == State::Error {
-            told.reason = Some(Error::new(status.reason, status.message.clone()));
+            told.reason = Some(Box::new(Error::new(status.reason, status.message.clone())));
         }
         drop(told);
         self.wake();
@@ -145,7 +145,7 @@ impl Term {
             return Ok(());
         }
         match (told.state, &told.reason) {
-            (State::Closed, Some(reason)) => Err(reason.clone()),
+            (State::Closed, Some(reason)) => Err(Error::clone(reason)),
             (State::Closed, None) => Err(Error::new(Code::Closed, "the campaign is closed")),
             _ if self.is_barred() => Err(Error::new(Code::Closed, "the campaign was resigned")),
             _ => Err(Error::new(Code::Timeout, "not elected in time")),
