@@ -25,7 +25,7 @@ pub(super) struct Distance {
     watches: [(i64, bool); 2],
     /// The latest revision from which on one of them tells.
     from: Revision,
-    /// Looks whether both keys are still there; until it is asked, in `check`.
+    /// Looks whether both keys are still there; taken when it goes out, as `check`.
     look: Txn,
     check: Option<CallId>,
 }
@@ -46,7 +46,7 @@ impl Core {
     /// Asks for the two watches if that is enough for the own candidate.
     pub(super) fn keep_distance(&mut self, name: &str) {
         let Some((name, election)) = self.elections.get_key_value(name) else { return };
-        let (Some(stream), Some(campaign)) = (self.watch.stream(), election.campaign) else { return };
+        let (Some(stream), Some(campaign)) = (self.watch.stream, election.campaign) else { return };
         let possible = election.watched.is_some() && election.mirror.is_synced() && !self.watch.is_wide();
         if !possible || !election.observers.is_empty() || election.distance.is_some() {
             return;
@@ -119,10 +119,7 @@ impl Core {
         }
         let prefix = self.keys.election(name);
         for event in events {
-            let (key, on, revision) = match event {
-                WatchEvent::Put(kv) => (&kv.key, kv.lease, kv.mod_revision),
-                WatchEvent::Delete { key, revision } => (key, 0, *revision),
-            };
+            let (key, on, revision) = event.outcome();
             let below = below(key, &prefix);
             self.key_changed(name, &below, on, revision);
             let distance = self.elections.get(name).and_then(|election| election.distance.as_ref());

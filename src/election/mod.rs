@@ -5,8 +5,8 @@
 //! answer brings back; an answer whose id is not known any more belongs to the past and is dropped.
 //!
 //! `campaign` holds the states and their invariants, `session` the lease and the deadline, `watch` keeps mirrors true,
-//! `distance` spares those far behind a watch on everything, `mirror` is a copy of an election's `queue`, `batch` sends small transactions together, `read` and `observer` serve
-//! those who only look.
+//! `distance` spares those far behind a watch on everything, `mirror` is a copy of an election's `queue`, `batch` sends
+//! small transactions together, `read` and `observer` serve those who only look.
 
 mod backoff;
 mod batch;

@@ -118,7 +118,7 @@ enum Wide {
 /// The stream.
 #[derive(Debug)]
 pub(super) struct Watch {
-    stream: Option<u64>,
+    pub(super) stream: Option<u64>,
     /// [`NARROW`], but in tests.
     pub(super) narrow: usize,
     /// [`FAR`], but in tests.
@@ -159,10 +159,6 @@ impl Watch {
             backoff: Backoff::new(20 * MS, (ttl / 4).min(2 * SECOND)),
             list_backoff: Backoff::new(20 * MS, (ttl / 4).min(2 * SECOND)),
         }
-    }
-
-    pub(super) fn stream(&self) -> Option<u64> {
-        self.stream
     }
 
     pub(super) fn is_wide(&self) -> bool {
@@ -299,22 +295,14 @@ impl Core {
         }
         let mut changed: Vec<Arc<str>> = Vec::new();
         for event in events {
-            let key = match &event {
-                WatchEvent::Put(kv) => &kv.key,
-                WatchEvent::Delete { key, .. } => key,
-            };
+            let (key, on, revision) = event.outcome();
             for (name, rest) in self.locate(key) {
                 if source.as_ref().is_some_and(|only| *only != name) {
                     continue;
                 }
-                let (change, on, revision) = match &event {
-                    WatchEvent::Put(kv) => {
-                        let entry = entry(rest.clone(), kv, true);
-                        (Change::Put { entry, revision: kv.mod_revision }, kv.lease, kv.mod_revision)
-                    }
-                    WatchEvent::Delete { revision, .. } => {
-                        (Change::Delete { name: rest.clone(), revision: *revision }, 0, *revision)
-                    }
+                let change = match &event {
+                    WatchEvent::Put(kv) => Change::Put { entry: entry(rest.clone(), kv, true), revision },
+                    WatchEvent::Delete { .. } => Change::Delete { name: rest.clone(), revision },
                 };
                 self.mirror_change(&name, change, source.is_some());
                 self.key_changed(&name, &rest, on, revision);

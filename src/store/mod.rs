@@ -205,6 +205,16 @@ pub enum WatchEvent {
     },
 }
 
+impl WatchEvent {
+    /// The key, the lease that it is on now (0: deleted, or on none), and the revision of the change.
+    pub(crate) fn outcome(&self) -> (&[u8], LeaseId, Revision) {
+        match self {
+            WatchEvent::Put(kv) => (&kv.key, kv.lease, kv.mod_revision),
+            WatchEvent::Delete { key, revision } => (key, 0, *revision),
+        }
+    }
+}
+
 /// How a request failed. The engine decides by this alone what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {

@@ -172,12 +172,9 @@ impl World {
     /// The watch has told of changes of keys: a claim on one that is gone must have ended with the word of it.
     pub(super) fn check_told(&mut self, service: Service, events: Vec<WatchEvent>) {
         for event in events {
-            let (key, on, revision) = match event {
-                WatchEvent::Put(kv) => (kv.key, kv.lease, kv.mod_revision),
-                WatchEvent::Delete { key, revision } => (key, 0, revision),
-            };
+            let (key, on, revision) = event.outcome();
             if key.rsplit(|&byte| byte == b'/').next() != Some(&keys::candidate(b"", on)) {
-                self.process(service).told_gone.insert(key, revision);
+                self.process(service).told_gone.insert(key.to_vec(), revision);
             }
         }
         let ids: Vec<SubscriptionId> = self.process(service).lives.keys().copied().collect();
