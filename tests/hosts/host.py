@@ -208,11 +208,13 @@ def callback_blocks_at_exit() -> None:
 
 
 def callback_calls_everything() -> None:
-    called = threading.Event()
+    made, called = threading.Event(), threading.Event()
 
     def on_status(status: tenure.Status) -> None:
         if status.state != tenure.State.LEADER:
             return
+        # It may be told before `campaign` has its value.
+        made.wait(60)
         try:
             service.close()
         except tenure.WrongThreadError:
@@ -232,6 +234,7 @@ def callback_calls_everything() -> None:
 
     with opened("30s") as service:
         campaign = service.campaign("e", on_status=on_status)
+        made.set()
         assert called.wait(60)
 
 
@@ -301,10 +304,12 @@ def fork_following() -> None:
 
 
 def fork_in_callback() -> None:
+    made = threading.Event()
     forked: list[bool] = []
 
     def on_status(status: tenure.Status) -> None:
         if status.state == tenure.State.LEADER:
+            made.wait(60)
             pid = os.fork()
             if pid == 0:
                 check_inherited(service, campaign)
@@ -313,6 +318,7 @@ def fork_in_callback() -> None:
 
     with opened("30s") as service:
         campaign = service.campaign("e", on_status=on_status)
+        made.set()
         campaign.wait_for_leadership(60)
         while not forked:
             time.sleep(0.001)

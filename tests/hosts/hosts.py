@@ -39,8 +39,12 @@ NOTHING = "nothing"
 LEASE = "lease"
 
 ABORTED, KILLED, TERMINATED, INTERRUPTED = -signal.SIGABRT, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT
-# Rust's allocator says so and aborts.
-NO_MEMORY = r"(memory allocation of \d+ bytes failed\n(skipping backtrace printing to avoid potential recursion\n)*)*"
+# Rust's allocator says so and aborts; what it adds depends on whether there is memory left to read its environment.
+NO_MEMORY_ADDED = (
+    r"skipping backtrace printing to avoid potential recursion\n"
+    r"|note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n"
+)
+NO_MEMORY = rf"(memory allocation of \d+ bytes failed\n({NO_MEMORY_ADDED})*)*"
 
 
 @dataclass(frozen=True)

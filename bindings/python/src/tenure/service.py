@@ -68,9 +68,9 @@ class Service:
     ) -> Campaign:
         """Stands for election, and returns at once; the first status is always FOLLOWER. No name, or "", is `default`.
 
-        `on_status` gets the statuses, one at a time and in order, on one thread of this service; otherwise they are to
-        be read from the campaign. Further arguments are the options of docs/options.md: `value`, `rejoin`, `at_risk`,
-        `step_down_margin`, `wait_limit`.
+        `on_status` gets the statuses, one at a time and in order, on one thread of this service, the first maybe before
+        this returns; otherwise they are to be read from the campaign. Further arguments are the options of
+        docs/options.md: `value`, `rejoin`, `at_risk`, `step_down_margin`, `wait_limit`.
 
         Raises `InvalidNameError`, `InvalidValueError`, `CampaignInProgressError` while an earlier campaign of this
         service for the same election isn't closed, `ClosedError`.
@@ -100,8 +100,8 @@ class Service:
         """Watches who leads an election, without taking part; the first observation tells the state found. No name, or
         "", is `default`.
 
-        `on_change` gets the observations, one at a time and in order, on one thread of this service; otherwise they are
-        to be read from the observer.
+        `on_change` gets the observations, one at a time and in order, on one thread of this service, the first maybe
+        before this returns; otherwise they are to be read from the observer.
 
         Raises `InvalidNameError`, `ClosedError`.
         """
