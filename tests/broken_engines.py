@@ -315,6 +315,13 @@ BROKEN = (
         "result.is_ok_and(|(header, _)| header.revision >= distance.from)",
     ),
     Broken(
+        "who takes its distance asks any member",
+        "distance.rs",
+        "compares, then: vec![Op::Range(range)], ..Txn::default()",
+        "compares, then: Vec::from_iter(Some(Op::Range(range)).filter(|_| false)), ..Txn::default()",
+        by="who_takes_its_distance_at_a_member_that_lags_keeps_its_place",
+    ),
+    Broken(
         "from afar, the end of the candidate before goes unheard",
         "distance.rs",
         "matches!(event, WatchEvent::Delete { .. }) && distance",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::watch::{Election, below};
 use super::{CallId, Core, Output, PartPurpose, keys};
-use crate::store::{Compare, Header, Revision, StoreError, Txn, TxnResult, WatchEvent, WatchRequest};
+use crate::store::{Compare, Header, Op, Range, Revision, StoreError, Txn, TxnResult, WatchEvent, WatchRequest};
 
 /// Who has more than so many candidates before it keeps its distance, and comes near when about half as many are left.
 /// A hand-over costs as many messages as there are near ones; coming near takes two round trips, in which others hand over.
@@ -63,14 +63,17 @@ impl Core {
             Compare::Lease(own_key.clone(), lease),
         ];
         let (name, ahead) = (name.clone(), ahead.name.clone());
-        let watches = [ahead_key, own_key].map(|key| {
+        let watches = [ahead_key, own_key.clone()].map(|key| {
             let id = self.next_id() as i64;
             self.watch.ids.insert(id, name.clone());
             self.emit(Output::Watch { stream, request: WatchRequest::Create { id, key, end: Vec::new() } });
             (id, false)
         });
         if let Some(election) = self.elections.get_mut(&name) {
-            let look = Txn { compares, ..Txn::default() };
+            // A transaction without an operation is answered by whichever member has it, from what that one knows so far
+            // (`IsTxnSerializable` in etcd); with a read it waits for the raft leader's word.
+            let range = Range { key: own_key, keys_only: true, ..Range::default() };
+            let look = Txn { compares, then: vec![Op::Range(range)], ..Txn::default() };
             election.distance = Some(Box::new(Distance { ahead, watches, from: 0, look, check: None }));
         }
     }
@@ -82,7 +85,7 @@ impl Core {
         let Some((_, set)) = distance.watches.iter_mut().find(|(id, _)| *id == watch) else { return false };
         *set = true;
         distance.from = distance.from.max(revision);
-        if distance.watches.iter().all(|(_, set)| *set) {
+        if distance.check.is_none() && distance.watches.iter().all(|(_, set)| *set) {
             let look = std::mem::take(&mut distance.look);
             let check = self.submit(PartPurpose::Distance(name.clone()), look);
             if let Some(distance) = self.elections.get_mut(name).and_then(|election| election.distance.as_mut()) {

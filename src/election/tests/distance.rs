@@ -47,6 +47,17 @@ fn only_the_first_few_watch_everything() {
     }
 }
 
+/// What is asked before must wait for the raft leader's word: an older answer looks like a store that was restored.
+#[test]
+fn who_takes_its_distance_at_a_member_that_lags_keeps_its_place() {
+    let mut world = World::new();
+    world.etcd.behind = 2;
+    let all = queue(&mut world, FAR + 4);
+    for (place, &candidate) in all.iter().enumerate() {
+        assert_eq!(is_far(&mut world, candidate), place > FAR, "{place}");
+    }
+}
+
 #[test]
 fn hand_overs_through_a_long_queue_take_no_longer_than_through_a_short_one() {
     let mut world = World::new();

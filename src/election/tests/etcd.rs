@@ -94,7 +94,12 @@ impl Etcd {
                 }
                 Ok(Answer::Revoked(self.header()))
             }
-            Request::Txn(txn) => self.txn(txn).map(|result| Answer::Txn(self.header(), result)),
+            Request::Txn(txn) => {
+                // One without an operation waits for nobody's word.
+                let is_local = txn.then.is_empty() && txn.otherwise.is_empty();
+                let result = self.txn(txn)?;
+                Ok(Answer::Txn(if is_local { self.lagging_header() } else { self.header() }, result))
+            }
             Request::Range(range) => {
                 self.permit(&range.key, &range.end)?;
                 Ok(Answer::Range(self.header(), self.history.range(&range)?))
