@@ -1,7 +1,7 @@
 //! Ports and folders that no other test of this machine uses.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,8 @@ impl Port {
             let number = u16::try_from(number).unwrap();
             let name = SocketAddr::from_abstract_name(format!("tenure-test-port-{number}")).unwrap();
             let Ok(_mark) = UnixListener::bind_addr(&name) else { continue };
-            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+            // Not by listening there for a moment: what another thread starts meanwhile would, until it runs its program.
+            if TcpStream::connect(("127.0.0.1", number)).is_err() {
                 return Port { number, _mark };
             }
         }
