@@ -611,8 +611,9 @@ impl Core {
             let Some(election) = self.elections.get_mut(&name) else { continue };
             let Some(found) = election.found.take() else {
                 // It was listed anew meanwhile, or took its distance.
-                let far: Vec<i64> = election.distance.take().iter().flat_map(|distance| distance.ids()).collect();
-                far.into_iter().for_each(|id| self.cancel_watch(id));
+                if let Some(distance) = election.distance.take() {
+                    distance.ids().for_each(|id| self.cancel_watch(id));
+                }
                 self.ensure_list(&name);
                 continue;
             };

@@ -258,6 +258,19 @@ fn the_watch_on_everything_ends_those_from_afar() {
 }
 
 #[test]
+fn the_watch_on_everything_ends_a_distance_that_is_about_to_be_taken() {
+    for quarters in 0..40 {
+        let mut world = World::new();
+        queue(&mut world, FAR + 1);
+        let last = join(&mut world);
+        world.run(quarters * world.latency / 4);
+        widen(&mut world, last.service);
+        world.run(SECOND);
+        assert_eq!(world.watches(last.service), 1, "after {quarters} quarters of a latency");
+    }
+}
+
+#[test]
 fn the_watch_on_everything_takes_over_from_distance() {
     for halves in 0..24 {
         let mut world = World::new();
