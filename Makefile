@@ -176,8 +176,9 @@ $(TARGET)/c/%: tests/c/%.c tests/c/testing.h $(LIBRARY_FOLDER)/libtenure.so
 	$(CC) -std=c11 -Wall -Wextra -Werror $(CFLAGS) -pthread -Iinclude -c -o $@.o $<
 	$(CC) -pthread -o $@ $@.o -L$(LIBRARY_FOLDER) -Wl,--as-needed -ltenure -Wl,-rpath,$(LIBRARY_FOLDER) $(RUNTIME)
 
-# "Possibly lost" is what only a pointer into its midst leads to, as with every hash table of Rust.
-VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+# "Possibly lost" is what only a pointer into its midst leads to, as with every hash table of Rust. --fair-sched: one
+# thread runs at a time, and else those that never sleep keep the engine's from running, for minutes.
+VALGRIND := valgrind --quiet --fair-sched=try --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
 	--show-leak-kinds=definite --num-callers=30
 
 ## make close-races ROUNDS=100000: so many services whose ends all come at the same time, a tenth as many on etcd; no lease may be left
