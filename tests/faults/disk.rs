@@ -51,8 +51,9 @@ fn moves_away_from_a_raft_leader_whose_disk_stalls(version: Version) {
     let (first, way) = (cluster.leader(), Way::to(&cluster));
     let other = &cluster.members[(first + 1) % 3];
     way.only(first);
-    let leader = Candidate::lead(&way.endpoints(), 6);
-    let follower = Candidate::stand(&other.endpoint(), 6);
+    // Longer than the stall: a former raft leader that goes on may end leases that it has not seen renewed (etcd 15247).
+    let leader = Candidate::lead(&way.endpoints(), 30);
+    let follower = Candidate::stand(&other.endpoint(), 30);
     eventually("two candidates", || queue(other).len() == 2);
     way.all();
     let token = leader.campaign.token();

@@ -19,12 +19,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
@@ -72,9 +74,10 @@ func main() {
 	serve(c, value, fmt.Sprintf("%x", session.Lease()))
 	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
 	defer cancel()
-	// The lease's end takes the key with it, elected or not.
-	_, err = client.Revoke(ctx, session.Lease())
-	check(err)
+	// The lease's end takes the key with it, elected or not; it may be over, or a lost answer said so.
+	if _, err = client.Revoke(ctx, session.Lease()); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		check(err)
+	}
 }
 
 // serve obeys commands until the end of standard input. A campaign and an observer go on beside other commands.
