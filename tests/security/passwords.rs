@@ -81,6 +81,8 @@ fn a_follower_wins_although_its_password_was_changed_and_others_are_told() {
         let service = open(&[&ann(&server.endpoint(), PASSWORD)[..], &[("ttl", "60s")]].concat());
         let rival = Rival::stand(&server, "changed", 600);
         let follower = follow(&service, "changed");
+        // It has read the queue, which it couldn't any more.
+        Onlooker::observe(&service, "changed").until(|seen| seen.connected && seen.leader.is_some());
         server.change_password("ann", "another-99");
         rival.die();
         follower.expect(State::Leader);
