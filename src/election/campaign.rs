@@ -239,6 +239,15 @@ impl Core {
         Some((campaign.candidacy.election.clone(), campaign.session?))
     }
 
+    /// A join waits to be sent again, and has perhaps been done: taking it back takes a deletion.
+    pub(super) fn join_in_doubt(&mut self, call: CallId) {
+        if let Some(PartPurpose::Join(id)) = self.parts.get(&call)
+            && let Some(campaign) = self.campaigns.get_mut(id)
+        {
+            campaign.join_unknown = true;
+        }
+    }
+
     pub(super) fn joined(&mut self, id: SubscriptionId, call: CallId, result: Result<(Header, TxnResult), StoreError>) {
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         if campaign.phase != Phase::Joining(call) {

@@ -455,6 +455,9 @@ impl Core {
                 self.log(Level::Debug, format!("{count} requests were refused together, sending them singly: {error}"));
                 let alone = error.failure != Failure::TooManyOps;
                 for part in group {
+                    if error.failure.is_unknown() {
+                        self.join_in_doubt(part.id);
+                    }
                     self.batch.push(Part { alone, ..part });
                 }
             }

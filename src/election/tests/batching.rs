@@ -107,6 +107,24 @@ fn a_join_that_has_not_been_sent_is_taken_back() {
     expect_leaders(&mut world, &candidates[..5]);
 }
 
+/// etcd says that it has no room after it has done what reached the limit.
+#[test]
+fn a_join_that_was_refused_with_others_and_done_is_not_taken_back_without_a_deletion() {
+    for moment in 0..20 {
+        let mut world = World::new();
+        let a = ready(&mut world);
+        world.once(What::Group, Fate::FailAfter(Failure::NoSpace));
+        let mut candidates = stand_in(&mut world, a, "e", 20);
+        world.run(moment * world.latency / 4);
+        let last = candidates.pop().unwrap();
+        let resigned = world.resign(last);
+        world.run(SECOND);
+        world.expect_done(resigned);
+        assert_eq!((world.queue_length("e19"), world.queue_length("e18")), (0, 1), "moment {moment}");
+        expect_leaders(&mut world, &candidates);
+    }
+}
+
 #[test]
 fn a_key_that_may_not_be_written_fails_nobody_else() {
     let mut world = World::new();

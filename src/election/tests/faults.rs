@@ -50,8 +50,8 @@ impl What {
             ([Compare::CreateRevision(_, 0)], _) => What::Join,
             (_, Some(Op::Put { .. })) => What::Proclaim,
             (_, Some(Op::Delete(_))) => What::Withdraw,
+            ([_, _], Some(Op::Range(range))) if range.end.is_empty() => What::Distance,
             (_, Some(Op::Range(range))) if range.end.is_empty() => What::Value,
-            (_, None) => What::Distance,
             _ => What::List,
         }]
     }
