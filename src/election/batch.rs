@@ -45,7 +45,7 @@ impl Batch {
         self.queue.push_back(part);
     }
 
-    /// Takes back a part that has not been sent.
+    /// Takes back a part that waits to be sent, or to be sent again singly; what its group did is the caller's to know.
     pub(crate) fn cancel(&mut self, id: CallId) -> bool {
         let before = self.queue.len();
         self.queue.retain(|part| part.id != id);

@@ -74,7 +74,8 @@ func main() {
 	serve(c, value, fmt.Sprintf("%x", session.Lease()))
 	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
 	defer cancel()
-	// The lease's end takes the key with it, elected or not; it may be over, or a lost answer said so.
+	// The lease's end takes the key with it, elected or not. It may be over already, also by a
+	// first attempt whose answer was lost.
 	if _, err = client.Revoke(ctx, session.Lease()); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		check(err)
 	}
