@@ -105,6 +105,27 @@ BROKEN = (
         "",
     ),
     Broken(
+        "a join that was done and refused with others counts as not made",
+        "mod.rs",
+        "                        self.join_in_doubt(part.id);\n",
+        "",
+        by="a_join_that_was_refused_with_others_and_done_is_not_taken_back_without_a_deletion",
+    ),
+    Broken(
+        "a renewal says that a lease is there of which a join has heard that it is gone",
+        "lease.rs",
+        "        let confirms = !again && !session.missing;\n        let pause",
+        "        let confirms = !again;\n        let pause",
+        by="what_a_renewal_says_counts_for_nothing_once_a_join_has_said_that_the_lease_is_gone",
+    ),
+    Broken(
+        "who is first leads, though the lease is said to be gone",
+        "session.rs",
+        "self.phase == Phase::Alive && !self.missing\n",
+        "self.phase == Phase::Alive\n",
+        by="a_join_that_was_served_before_its_lease_went_and_is_answered_after_leads_nothing",
+    ),
+    Broken(
         "a lost join that may still arrive is not looked for",
         "lease.rs",
         "        session.tainted = true;\n        let until = session.grave_until(now);\n        session.graves.insert(key, until);\n",

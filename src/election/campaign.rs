@@ -138,7 +138,7 @@ impl Campaign {
     pub(super) fn check(&self, id: SubscriptionId, now: Nanos, sessions: &HashMap<SessionId, Session>) {
         if self.phase == Phase::Leading {
             let session = self.session.and_then(|session| sessions.get(&session));
-            let alive = session.is_some_and(|s| s.phase == session::Phase::Alive && now < s.deadline_with(self.margin));
+            let alive = session.is_some_and(|s| s.is_held() && now < s.deadline_with(self.margin));
             assert!(alive, "campaign {id} leads without a session");
             assert!(self.token > 0 && self.leaving.is_none(), "campaign {id} leads without a key or while leaving");
         }
@@ -442,7 +442,7 @@ impl Core {
         let now = self.now;
         let Some(campaign) = self.campaigns.get_mut(&id) else { return };
         let session = campaign.session.and_then(|session| self.sessions.get(&session));
-        let Some(session) = session.filter(|session| session.phase == session::Phase::Alive) else { return };
+        let Some(session) = session.filter(|session| session.is_held()) else { return };
         let until = session.deadline_with(campaign.margin);
         campaign.elected = now >= until;
         if campaign.elected || campaign.leaving.is_some() || campaign.token == 0 {

@@ -96,6 +96,7 @@ impl Core {
         }
         let first = std::mem::replace(&mut session.phase, Phase::Alive) == Phase::Granting;
         let again = std::mem::take(&mut session.ask_again);
+        let confirms = !again && !session.missing;
         let pause = if again { 0 } else { session.renewal_pause(self.now) };
         let members: Vec<SubscriptionId> = session.members.iter().copied().collect();
         let deadline = session.deadline;
@@ -105,7 +106,7 @@ impl Core {
             if first {
                 self.session_ready(campaign);
             } else {
-                self.session_renewed(campaign, was_at_risk, !again);
+                self.session_renewed(campaign, was_at_risk, confirms);
             }
         }
     }
@@ -159,10 +160,11 @@ impl Core {
                 let pause = session.backoff.pause(&mut self.random);
                 self.timers.set(Timer::Session(id), self.now + pause);
                 let again = std::mem::take(&mut session.ask_again);
+                let confirms = !again && !session.missing;
                 if session.phase == Phase::Alive {
                     self.log(Level::Warn, format!("the lease was not renewed: {error}"));
                     self.session_at_risk(id, &error.message);
-                    if !again {
+                    if confirms {
                         self.deletions_confirmed(id);
                     }
                 }

@@ -87,7 +87,8 @@ pub(crate) struct Session {
     pub(crate) waiters: Vec<(SubscriptionId, ReplyId)>,
     /// Another cluster answers than the one that granted it.
     pub(crate) foreign: bool,
-    /// It was said that the lease is gone, without a word on which cluster says so.
+    /// It was said that the lease is gone, without a word on which cluster says so. Until that is known nobody begins to
+    /// lead on it, and a renewal's answer, which may be older, tells nothing of why a key went.
     pub(crate) missing: bool,
     /// The question for that word under way.
     pub(crate) verifying: Option<CallId>,
@@ -159,6 +160,11 @@ impl Session {
     /// How long a key may appear that a lost request creates.
     pub(crate) fn grave_until(&self, now: Nanos) -> Nanos {
         now + self.ttl.max(10 * SECOND)
+    }
+
+    /// Alive, as far as anybody has said.
+    pub(crate) fn is_held(&self) -> bool {
+        self.phase == Phase::Alive && !self.missing
     }
 
     /// Room for one more member.

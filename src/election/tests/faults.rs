@@ -50,7 +50,7 @@ impl What {
             ([Compare::CreateRevision(_, 0)], _) => What::Join,
             (_, Some(Op::Put { .. })) => What::Proclaim,
             (_, Some(Op::Delete(_))) => What::Withdraw,
-            ([_, _], Some(Op::Range(range))) if range.end.is_empty() => What::Distance,
+            ([_, _, ..], Some(Op::Range(range))) if range.end.is_empty() => What::Distance,
             (_, Some(Op::Range(range))) if range.end.is_empty() => What::Value,
             _ => What::List,
         }]
@@ -122,6 +122,8 @@ pub(super) struct Rule {
     pub(super) what: What,
     pub(super) fate: Fate,
     pub(super) times: usize,
+    /// A test is wrong in which no request meets it.
+    pub(super) expected: bool,
 }
 
 impl Rule {

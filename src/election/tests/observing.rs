@@ -698,12 +698,12 @@ fn whatever_breaks_the_last_thing_told_is_the_truth() {
                 8 => world.break_stream(a),
                 9 => world.etcd.compact(),
                 10 => world.jump_wall_clock(a),
-                11 => world.once(What::Any, Fate::Refuse(Failure::Unknown)),
+                11 => world.once_perhaps(What::Any, Fate::Refuse(Failure::Unknown)),
                 12 => {
                     let more = world.random.next() % 40;
                     world.observe(a, &format!("more{more}"));
                 }
-                13 => world.once(What::Any, Fate::Slow(60 * MS)),
+                13 => world.once_perhaps(What::Any, Fate::Slow(60 * MS)),
                 14 if world.random.next().is_multiple_of(8) => {
                     world.replace_etcd(|etcd, _| etcd.rebuild());
                     keys.clear();

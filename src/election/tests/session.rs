@@ -292,6 +292,52 @@ fn a_renewal_that_was_served_before_the_key_went_says_nothing_about_the_reason()
 }
 
 #[test]
+fn what_a_renewal_says_counts_for_nothing_once_a_join_has_said_that_the_lease_is_gone() {
+    for renewal in [Fate::Slow(SECOND), Fate::LoseAnswer] {
+        let mut world = World::new();
+        let a = world.service();
+        let leader = world.elect(a, "e");
+        world.stall_stream(a);
+        world.once(What::KeepAlive, renewal);
+        world.run_until("a renewal", |w| w.count(What::KeepAlive) == 1);
+        world.run(100 * MS);
+        world.revoke_lease(leader);
+        world.once(What::Value, Fate::LoseAnswer);
+        let second = world.campaign(a, "f");
+        world.run(10 * MS);
+        assert!(!world.is_leader(leader), "{renewal:?}");
+        world.expect_event(second, State::Follower);
+        for candidate in [leader, second] {
+            world.expect_loss(candidate, Code::LeaseRevoked);
+        }
+        assert_eq!(world.count(What::Value), 2, "that it is gone was not asked of who had granted it, {renewal:?}");
+    }
+}
+
+#[test]
+fn a_join_that_was_served_before_its_lease_went_and_is_answered_after_leads_nothing() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.stall_stream(a);
+    world.once(What::Join, Fate::Slow(SECOND));
+    let slow = world.campaign(a, "f");
+    world.run(100 * MS);
+    world.revoke_lease(slow);
+    world.once(What::Value, Fate::LoseAnswer);
+    let late = world.campaign(a, "g");
+    world.run(10 * MS);
+    assert!(!world.is_leader(leader));
+    for candidate in [slow, late] {
+        world.expect_event(candidate, State::Follower);
+    }
+    for candidate in [leader, slow, late] {
+        world.expect_loss(candidate, Code::LeaseRevoked);
+        world.expect_event(candidate, State::Closed);
+    }
+}
+
+#[test]
 fn a_thousand_campaigns_share_a_lease_and_each_lease_is_lost_by_itself() {
     let mut world = World::new();
     let a = world.service();

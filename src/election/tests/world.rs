@@ -382,14 +382,20 @@ impl World {
 
     // What happens to them.
 
-    /// The next request of this kind meets this fate.
+    /// The next request of this kind meets this fate. If there is none before the test heals the world or ends, the test
+    /// is not about what it says, and fails.
     pub(super) fn once(&mut self, what: What, fate: Fate) {
-        self.rules.push(Rule { service: None, what, fate, times: 1 });
+        self.rules.push(Rule { service: None, what, fate, times: 1, expected: true });
+    }
+
+    /// The same, but there may be none.
+    pub(super) fn once_perhaps(&mut self, what: What, fate: Fate) {
+        self.rules.push(Rule { service: None, what, fate, times: 1, expected: false });
     }
 
     /// All requests of this kind, until [`heal`](Self::heal).
     pub(super) fn always(&mut self, service: Service, what: What, fate: Fate) {
-        self.rules.push(Rule { service: Some(service), what, fate, times: usize::MAX });
+        self.rules.push(Rule { service: Some(service), what, fate, times: usize::MAX, expected: false });
     }
 
     /// Nothing gets through, either way, and the stream never recovers.
@@ -411,7 +417,9 @@ impl World {
 
     /// Ends partitions, outages and rules.
     pub(super) fn heal(&mut self) {
-        self.rules.clear();
+        for rule in std::mem::take(&mut self.rules) {
+            assert!(!rule.expected, "no request has met {rule:?}");
+        }
         self.outage = None;
         self.join_networks();
     }

@@ -272,7 +272,7 @@ impl Simulation {
 
     fn what(&mut self) -> What {
         use What::*;
-        let all = [Any, Grant, KeepAlive, Revoke, Join, Proclaim, Withdraw, List, Value, Read, Group];
+        let all = [Any, Grant, KeepAlive, Revoke, Join, Proclaim, Withdraw, List, Distance, Value, Read, Group];
         all[self.below(all.len() as u64) as usize]
     }
 
@@ -282,7 +282,7 @@ impl Simulation {
             6 => Fate::Twice(self.below(3 * SECOND as u64) as Nanos),
             0 => Fate::LoseRequest,
             1 => Fate::LoseAnswer,
-            2 => Fate::FailAfter(if self.chance(50) { Failure::Unknown } else { Failure::NoLeader }),
+            2 => Fate::FailAfter(self.failure_after(what)),
             3 => Fate::Slow(MS + self.below(3 * SECOND as u64) as Nanos),
             _ => Fate::Refuse(self.refusal(what)),
         };
@@ -293,7 +293,16 @@ impl Simulation {
         let service = self.chance(60).then_some(service);
         let times = if lasting { usize::MAX } else { 1 + self.below(4) as usize };
         self.tell(&format!("{what:?} of {service:?} meets {fate:?}, {times} times"));
-        self.world.rules.push(Rule { service, what, fate, times });
+        self.world.rules.push(Rule { service, what, fate, times, expected: false });
+    }
+
+    /// What a truthful store may say when it has done it.
+    fn failure_after(&mut self, what: What) -> Failure {
+        let mut all = vec![Failure::Unknown, Failure::NoLeader];
+        if matches!(what, What::Grant | What::Join | What::Proclaim | What::Group) {
+            all.push(Failure::NoSpace);
+        }
+        all[self.below(all.len() as u64) as usize]
     }
 
     /// What a truthful store may say to it.
@@ -387,8 +396,11 @@ impl Simulation {
         }
         self.world.note("no space");
         for what in [What::Grant, What::Join, What::Proclaim] {
-            let fate = Fate::Refuse(Failure::NoSpace);
-            self.world.rules.push(Rule { service: None, what, fate, times: usize::MAX });
+            // etcd does what fills the space, and what comes before all members know of it, and says that it failed.
+            let (last, rest) = (Fate::FailAfter(Failure::NoSpace), Fate::Refuse(Failure::NoSpace));
+            for (fate, times) in [(last, 1 + self.below(3) as usize), (rest, usize::MAX)] {
+                self.world.rules.push(Rule { service: None, what, fate, times, expected: false });
+            }
         }
     }
 
