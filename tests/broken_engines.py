@@ -106,16 +106,16 @@ BROKEN = (
     ),
     Broken(
         "a join that was done and refused with others counts as not made",
-        "mod.rs",
-        "                        self.join_in_doubt(part.id);\n",
-        "",
+        "campaign.rs",
+        "        campaign.join_unknown |= refused.is_unknown();\n",
+        "        let _ = (campaign, refused);\n",
         by="a_join_that_was_refused_with_others_and_done_is_not_taken_back_without_a_deletion",
     ),
     Broken(
         "a renewal says that a lease is there of which a join has heard that it is gone",
         "lease.rs",
-        "        let confirms = !again && !session.missing;\n        let pause",
-        "        let confirms = !again;\n        let pause",
+        "&& !session.missing;\n        let pause",
+        ";\n        let pause",
         by="what_a_renewal_says_counts_for_nothing_once_a_join_has_said_that_the_lease_is_gone",
     ),
     Broken(

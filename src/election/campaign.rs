@@ -239,13 +239,14 @@ impl Core {
         Some((campaign.candidacy.election.clone(), campaign.session?))
     }
 
-    /// A join waits to be sent again, and has perhaps been done: taking it back takes a deletion.
-    pub(super) fn join_in_doubt(&mut self, call: CallId) {
-        if let Some(PartPurpose::Join(id)) = self.parts.get(&call)
-            && let Some(campaign) = self.campaigns.get_mut(id)
-        {
-            campaign.join_unknown = true;
-        }
+    /// A part that was refused with others is to be sent again. Not a join whose candidate has lost its session since;
+    /// and one that has perhaps been done takes a deletion to be taken back.
+    pub(super) fn goes_again(&mut self, call: CallId, refused: Failure) -> bool {
+        let Some(PartPurpose::Join(id)) = self.parts.get(&call) else { return true };
+        let joining = self.campaigns.get_mut(id).filter(|campaign| campaign.phase == Phase::Joining(call));
+        let Some(campaign) = joining else { return false };
+        campaign.join_unknown |= refused.is_unknown();
+        true
     }
 
     pub(super) fn joined(&mut self, id: SubscriptionId, call: CallId, result: Result<(Header, TxnResult), StoreError>) {

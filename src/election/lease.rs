@@ -95,9 +95,8 @@ impl Core {
             return;
         }
         let first = std::mem::replace(&mut session.phase, Phase::Alive) == Phase::Granting;
-        let again = std::mem::take(&mut session.ask_again);
-        let confirms = !again && !session.missing;
-        let pause = if again { 0 } else { session.renewal_pause(self.now) };
+        let confirms = !std::mem::take(&mut session.ask_again) && !session.missing;
+        let pause = if confirms { session.renewal_pause(self.now) } else { 0 };
         let members: Vec<SubscriptionId> = session.members.iter().copied().collect();
         let deadline = session.deadline;
         self.timers.set(Timer::Deadline(id), deadline);
@@ -159,8 +158,7 @@ impl Core {
                 // A grant is pending as long as nothing was acknowledged; asking for it again is the way on.
                 let pause = session.backoff.pause(&mut self.random);
                 self.timers.set(Timer::Session(id), self.now + pause);
-                let again = std::mem::take(&mut session.ask_again);
-                let confirms = !again && !session.missing;
+                let confirms = !std::mem::take(&mut session.ask_again) && !session.missing;
                 if session.phase == Phase::Alive {
                     self.log(Level::Warn, format!("the lease was not renewed: {error}"));
                     self.session_at_risk(id, &error.message);

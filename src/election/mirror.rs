@@ -126,6 +126,16 @@ impl Mirror {
         *self = Mirror::default();
     }
 
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.early.len()
+    }
+
+    /// A list is asked for now, which will know what was told before.
+    pub(crate) fn list_begins(&mut self) {
+        self.early.clear();
+    }
+
     /// A list of all keys below the prefix at a revision, read after the watch was opened.
     pub(crate) fn list(&mut self, entries: Vec<Entry>, revision: Revision) {
         self.take_over(entries, revision, Vec::new());

@@ -455,10 +455,11 @@ impl Core {
                 self.log(Level::Debug, format!("{count} requests were refused together, sending them singly: {error}"));
                 let alone = error.failure != Failure::TooManyOps;
                 for part in group {
-                    if error.failure.is_unknown() {
-                        self.join_in_doubt(part.id);
+                    if self.goes_again(part.id, error.failure) {
+                        self.batch.push(Part { alone, ..part });
+                    } else {
+                        self.parts.remove(&part.id);
                     }
-                    self.batch.push(Part { alone, ..part });
                 }
             }
             Err(error) => {

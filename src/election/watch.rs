@@ -457,6 +457,11 @@ impl Core {
 
     fn list(&mut self, name: &Arc<str>) {
         let prefix = self.keys.election(name);
+        // A list of the whole service that is under way may know less.
+        let first = self.watch.wide_listing.is_none();
+        if let Some(election) = self.elections.get_mut(name).filter(|_| first) {
+            election.mirror.list_begins();
+        }
         let listing = Listing { call: 0, revision: 0, entries: Vec::new() };
         self.send_list(name, listing, Range { end: prefix_end(&prefix), key: prefix, ..Range::default() });
     }
@@ -557,6 +562,9 @@ impl Core {
     fn list_wide(&mut self) {
         for election in self.elections.values_mut() {
             election.found = Some(Box::default());
+            if election.listing.is_none() {
+                election.mirror.list_begins();
+            }
         }
         let listing = self.next_id();
         self.watch.wide_listing = Some(listing);

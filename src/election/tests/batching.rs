@@ -125,6 +125,37 @@ fn a_join_that_was_refused_with_others_and_done_is_not_taken_back_without_a_dele
     }
 }
 
+/// Their candidates may stand again by then, with other keys.
+#[test]
+fn joins_that_are_refused_together_after_their_session_are_not_sent_again() {
+    for (exchanged, rejoin) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = World::new();
+        let a = ready(&mut world);
+        let joins = world.count(What::Join);
+        world.once(What::Group, Fate::Late(SECOND));
+        let stand = |i| Candidacy { rejoin, ..candidacy(&format!("e{i}")) };
+        let candidates: Vec<_> = (0..10).map(|i| world.stand(a, stand(i))).collect();
+        world.run(20 * MS);
+        assert_eq!(world.count(What::Group), 1);
+        if exchanged {
+            world.replace_etcd(|etcd, _| etcd.rebuild());
+        } else {
+            world.revoke_lease(candidates[0]);
+        }
+        for candidate in &candidates {
+            world.run_until("its loss", |w| w.life(*candidate).unread().iter().any(|s| s.state == State::Error));
+        }
+        world.run(3 * SECOND);
+        let expected = if rejoin { 20 } else { 10 };
+        assert_eq!(world.count(What::Join) - joins, expected, "exchanged: {exchanged}");
+        let callers = candidates.into_iter().map(|candidate| world.resign(candidate)).collect();
+        expect_all_done(&mut world, callers);
+        world.run(3 * SECOND);
+        let withdrawn = if rejoin { 10 } else { 0 };
+        assert_eq!(world.count(What::Withdraw), withdrawn, "looked for what was never there, exchanged: {exchanged}");
+    }
+}
+
 #[test]
 fn a_key_that_may_not_be_written_fails_nobody_else() {
     let mut world = World::new();

@@ -315,6 +315,23 @@ fn what_a_renewal_says_counts_for_nothing_once_a_join_has_said_that_the_lease_is
 }
 
 #[test]
+fn whether_a_lease_is_gone_is_asked_again_no_later_for_a_renewal_that_is_answered_meanwhile() {
+    let mut world = World::new();
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.stall_stream(a);
+    world.once(What::KeepAlive, Fate::Slow(SECOND));
+    world.run_until("a renewal", |w| w.count(What::KeepAlive) == 1);
+    let sent = world.now;
+    world.run(100 * MS);
+    world.revoke_lease(leader);
+    world.once(What::Value, Fate::Refuse(Failure::NotSent));
+    world.campaign(a, "f");
+    world.expect_loss(leader, Code::LeaseRevoked);
+    assert!(world.now - sent < SECOND + 10 * MS, "{} ms", (world.now - sent) / MS);
+}
+
+#[test]
 fn a_join_that_was_served_before_its_lease_went_and_is_answered_after_leads_nothing() {
     let mut world = World::new();
     let a = world.service();

@@ -318,6 +318,26 @@ fn a_list_that_fails_is_told_only_to_its_own_observers() {
 }
 
 #[test]
+fn changes_told_while_no_list_succeeds_are_not_kept_for_ever() {
+    for others in [0, 40] {
+        let mut world = World::new();
+        let a = world.service();
+        many(&mut world, a, 0..others);
+        world.run(SECOND);
+        world.always(a, What::List, Fate::LoseRequest);
+        world.observe(a, "e");
+        world.jump_wall_clock(a);
+        let mut most = 0;
+        for _ in 0..200 {
+            world.go_campaign("e");
+            world.run(SECOND);
+            most = most.max(world.process(a).core.elections["e"].mirror.waiting());
+        }
+        assert!((1..20).contains(&most), "{most} of 200, with {others} others");
+    }
+}
+
+#[test]
 fn a_list_that_travels_with_a_join_sees_it() {
     let mut world = World::new();
     let a = world.service();

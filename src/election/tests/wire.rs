@@ -194,12 +194,16 @@ impl World {
         if fate == Fate::Taken {
             keys.iter().for_each(|key| self.take(key.clone()));
         }
+        let granted = if let Request::Grant { lease, .. } = request { Some(lease) } else { None };
         let outage = self.outage.filter(|(until, _)| self.now < *until);
         let asks_who = asks_who_answers(&request);
         let result = match (fate, outage) {
             (_, Some((_, failure))) | (Fate::Refuse(failure), _) => Err(refused(failure)),
             _ => self.etcd.serve(self.now, request),
         };
+        if let Some(lease) = granted.filter(|_| result.is_ok()) {
+            self.end_bereavement(service, lease);
+        }
         if matches!(fate, Fate::Undone(_)) {
             self.publish();
             keys.iter().for_each(|key| self.delete(key));

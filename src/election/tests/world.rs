@@ -579,6 +579,15 @@ impl World {
         self.schedule_expiry();
     }
 
+    /// A lease whose grant was never answered is granted by the present cluster, too.
+    pub(super) fn end_bereavement(&mut self, service: Service, lease: LeaseId) {
+        let Process { core, lives, .. } = self.process(service);
+        for (&id, life) in lives {
+            let session = core.place(id).and_then(|(_, session)| core.sessions.get(&session));
+            life.bereaved &= session.is_none_or(|session| session.lease != lease);
+        }
+    }
+
     pub(super) fn break_streams(&mut self) {
         (0..self.processes.len()).for_each(|at| self.break_stream(Service(at)));
     }
