@@ -322,11 +322,12 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if self.shared.check_process().is_ok() {
-            self.shared.begin_close();
-            if self.shared.options.delivery() == config::Delivery::Pull {
-                drop(self.shared.mailbox.take_handlers());
-            }
+        if self.shared.check_process().is_err() {
+            return self.shared.keep_for_the_parent();
+        }
+        self.shared.begin_close();
+        if self.shared.options.delivery() == config::Delivery::Pull {
+            drop(self.shared.mailbox.take_handlers());
         }
     }
 }
@@ -465,6 +466,9 @@ impl Campaign {
 
 impl Drop for Campaign {
     fn drop(&mut self) {
+        if self.shared.check_process().is_err() {
+            return self.shared.keep_for_the_parent();
+        }
         self.abandon();
     }
 }
@@ -492,6 +496,9 @@ impl Observer {
 
 impl Drop for Observer {
     fn drop(&mut self) {
+        if self.shared.check_process().is_err() {
+            return self.shared.keep_for_the_parent();
+        }
         self.close();
     }
 }
@@ -503,6 +510,11 @@ impl Shared {
         }
         let message = "this service belongs to the parent process of a fork; open one of your own in the child";
         Err(Error::new(Code::Forked, message))
+    }
+
+    /// In a forked child: its end would take locks that a thread of the parent may have held, and wake the parent's.
+    fn keep_for_the_parent(self: &Arc<Self>) {
+        std::mem::forget(self.clone());
     }
 
     fn check_open(&self) -> Result<(), Error> {
@@ -593,5 +605,31 @@ fn connect(runtime: &tokio::runtime::Handle, options: &ServiceOptions) -> Result
         }
         Err(error) => Err(Error::from(&error)),
         Ok(()) => Ok(store),
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(model))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_ends_nothing_that_is_its_parents() {
+        let mut options = ServiceOptions::default();
+        options.set("endpoints", "memory://forked").unwrap();
+        options.set("service", "s").unwrap();
+        let service = Service::open(&options).unwrap();
+        let campaign = service.campaign("e", &CampaignOptions::default(), None).unwrap();
+        let observer = service.observe("e", None).unwrap();
+        campaign.wait_leader(Duration::from_secs(60)).unwrap();
+        let shared = Arc::downgrade(&service.shared);
+        let mut held = Some((observer, campaign, service));
+        let is_kept = sys::in_child(|| {
+            drop(held.take());
+            shared.strong_count() > 0
+        });
+        let (_, campaign, service) = held.unwrap();
+        assert!(is_kept && campaign.is_leader());
+        service.close(Duration::from_secs(60)).unwrap();
     }
 }

@@ -192,7 +192,7 @@ pub const SERVICE: &[OptionRow<ServiceOptions>] = &[
         name: "ca_file",
         range: "path of a PEM file",
         default: "the authorities that the system trusts",
-        doc: "Certificates of the authorities that may sign the server's certificate. Read again at every new connection.",
+        doc: "Certificates of the authorities that may sign the server's certificate. Read again at every new connection; without it, the system's are read when the service is opened.",
         set: |o, v| parse::path(v).map(|v| o.ca_file = Some(v)),
     },
     OptionRow {

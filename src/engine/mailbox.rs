@@ -125,10 +125,7 @@ impl Mailbox {
             // Nobody might be left to take it out again.
             return Err(Error::new(Code::Closed, "the service is closed"));
         }
-        let waiting = !queue.logs.is_empty() && !queue.order.contains(&None);
-        if waiting {
-            self.enqueue(&mut queue, None);
-        }
+        self.enqueue_logs(&mut queue);
         let former = queue.log_handler.replace(handler);
         drop(queue);
         self.announce();
@@ -270,6 +267,8 @@ impl Mailbox {
         let Delivery { event, handler } = delivery;
         let mut queue = self.lock();
         match event {
+            // Of two threads that pull, the other one has it.
+            _ if handler.is_none() => return,
             Event::Status(id, _) | Event::Observation(id, _) => {
                 if let Some(subscription) = queue.subscriptions.get_mut(&id) {
                     subscription.handler = handler;
@@ -279,7 +278,10 @@ impl Mailbox {
             Event::Log(_) => {
                 if queue.log_handler.is_none() {
                     queue.log_handler = handler;
-                    return;
+                    // Those of its time away.
+                    self.enqueue_logs(&mut queue);
+                    drop(queue);
+                    return self.announce();
                 }
             }
         }
@@ -291,6 +293,13 @@ impl Mailbox {
     pub(crate) fn open_subscriptions(&self) -> Vec<(SubscriptionId, Arc<str>, Option<Arc<Term>>)> {
         let queue = self.lock();
         queue.subscriptions.iter().map(|(&id, s)| (id, s.election.clone(), s.term.clone())).collect()
+    }
+
+    /// Lines that were made while there was no handler.
+    fn enqueue_logs(&self, queue: &mut MutexGuard<'_, Queue>) {
+        if !queue.logs.is_empty() && !queue.order.contains(&None) {
+            self.enqueue(queue, None);
+        }
     }
 
     fn enqueue(&self, queue: &mut MutexGuard<'_, Queue>, who: Option<SubscriptionId>) {

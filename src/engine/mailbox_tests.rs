@@ -194,6 +194,20 @@ fn log_lines_made_before_there_is_a_handler_wait_for_it() {
 }
 
 #[test]
+fn log_lines_made_while_one_is_being_delivered_are_delivered_too() {
+    let mailbox = Mailbox::new(false).unwrap();
+    let log = |message: &str| mailbox.push_log(LogRecord { time_ns: 1, level: Level::Info, message: message.into() });
+    assert!(mailbox.set_log_handler(Box::new(|_| {})).unwrap().is_none());
+    log("first");
+    let first = mailbox.take(NOW).unwrap().unwrap();
+    log("meanwhile");
+    mailbox.give_back(first);
+    assert_eq!(read(&mailbox).len(), 1);
+    log("later");
+    assert_eq!(read(&mailbox).len(), 1);
+}
+
+#[test]
 fn a_log_handler_that_comes_after_the_end_is_refused_and_not_kept() {
     let mailbox = Mailbox::new(false).unwrap();
     mailbox.end(1);
@@ -266,6 +280,23 @@ fn a_handler_is_dropped_once_after_its_last_event() {
     push(&mailbox, &[Closed]);
     read(&mailbox);
     assert_eq!(drops.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_handler_is_not_dropped_between_the_events_that_two_threads_pull() {
+    let kept = Arc::new(());
+    let handler = kept.clone();
+    let mailbox = Mailbox::new(true).unwrap();
+    let term = Arc::new(Term::new(Clock::Boottime));
+    mailbox.add(1, "e".into(), Some(Box::new(move |_| _ = &handler)), Some(term)).unwrap();
+    push(&mailbox, &[Follower, Error]);
+    let [first, second] = [(); 2].map(|()| mailbox.take(NOW).unwrap().unwrap());
+    mailbox.give_back(first);
+    mailbox.give_back(second);
+    assert_eq!(Arc::strong_count(&kept), 2);
+    push(&mailbox, &[Closed]);
+    read(&mailbox);
+    assert_eq!(Arc::strong_count(&kept), 1);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(crate) struct Term {
 #[derive(Debug)]
 struct Told {
     state: State,
-    /// Of the last loss.
+    /// The loss that closed the campaign.
     reason: Option<Box<Error>>,
     /// So many threads wait for leadership.
     waiting: u32,
@@ -117,7 +117,7 @@ impl Term {
         self.state.store(status.state as i32, Ordering::Release);
         let mut told = self.lock();
         told.state = status.state;
-        if status.state == State::Error {
+        if status.state == State::Closed && status.reason != Code::Ok {
             told.reason = Some(Box::new(Error::new(status.reason, status.message.clone())));
         }
         drop(told);

@@ -76,8 +76,19 @@ fn waiting_ends_with_leadership_the_reason_of_the_loss_or_in_time() {
     waiter.join().unwrap().unwrap();
     term.set(0, 0);
     term.tell(&status(State::Error, Code::LeaseRevoked));
-    term.tell(&status(State::Closed, Code::Ok));
+    term.tell(&status(State::Closed, Code::LeaseRevoked));
     assert_eq!(term.wait_leader(Duration::from_secs(60)).unwrap_err().code(), Code::LeaseRevoked);
+}
+
+#[test]
+fn a_loss_that_was_made_good_is_not_why_a_campaign_was_closed() {
+    let term = Term::new(Clock::Boottime);
+    for (state, reason) in
+        [(State::Error, Code::SessionExpired), (State::Follower, Code::Ok), (State::Closed, Code::Ok)]
+    {
+        term.tell(&status(state, reason));
+    }
+    assert_eq!(term.wait_leader(Duration::from_secs(60)).unwrap_err().code(), Code::Closed);
 }
 
 #[test]

@@ -194,6 +194,26 @@ pub(crate) fn host_name() -> String {
     String::from_utf8_lossy(&buffer[..end]).into_owned()
 }
 
+/// Whether a forked child finds this.
+#[cfg(test)]
+#[cfg(not(model))]
+pub(crate) fn in_child(finds: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child has this thread alone, and ends without running what others have registered for its end.
+    match unsafe { libc::fork() } {
+        0 => {
+            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(finds));
+            // SAFETY: as above.
+            unsafe { libc::_exit(i32::from(!found.unwrap_or(false))) }
+        }
+        child => {
+            let mut status = -1;
+            // SAFETY: `status` is writable.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            status == 0
+        }
+    }
+}
+
 #[cfg(test)]
 #[cfg(not(model))]
 mod tests {

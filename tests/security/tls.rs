@@ -1,9 +1,10 @@
 //! TLS: which servers are believed, which are not, and what is said about those.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
-use std::{env, fs};
+use std::{env, fs, io};
 
 use tenure::{Code, Service, State};
 
@@ -91,6 +92,36 @@ fn the_authorities_that_the_system_trusts_are_the_default() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.contains(outcome), "{said}");
     }
+}
+
+/// Nothing reads the environment once the service is open: a thread of the program may be changing it.
+#[test]
+fn the_authorities_that_the_system_trusts_are_read_once() {
+    const ENDPOINT: &str = "TENURE_TEST_ENDPOINT";
+    const NAME: &str = "tls::the_authorities_that_the_system_trusts_are_read_once";
+    if let Ok(endpoint) = env::var(ENDPOINT) {
+        let service = open(&[("endpoints", &endpoint)]);
+        println!("\nopen");
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).unwrap();
+        let code = service.leader("nobody", Duration::from_secs(30)).unwrap_err().code();
+        return println!("\n{}", code.name());
+    }
+    let pki = Pki::new();
+    let server = server(&pki, &pki.server);
+    let authorities = pki.authority.certificate.with_file_name("system.pem");
+    fs::copy(&pki.authority.certificate, &authorities).unwrap();
+    let mut again = Command::new(env::current_exe().unwrap());
+    again.args([NAME, "--exact", "--nocapture"]).env(ENDPOINT, server.endpoint());
+    again.env("SSL_CERT_FILE", &authorities).env_remove("SSL_CERT_DIR");
+    let mut child = again.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line == "open"));
+    fs::remove_file(&authorities).unwrap();
+    server.restart();
+    child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+    assert!(said.any(|line| line == "NO_LEADER"));
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

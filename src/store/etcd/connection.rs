@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Channel, Client, ConnectOptions, GetOptions, KvClient, LeaseClient, WatchClient};
+use rustls::pki_types::TrustAnchor;
 use tokio::sync::{Mutex, watch};
 use tonic::transport::Endpoint as Transport;
 
@@ -46,12 +47,16 @@ pub(super) struct Connection {
 }
 
 /// How to reach a member. Reads the certificate files, so that each connection takes up renewed ones.
-pub(super) fn transport(config: &EtcdConfig, endpoint: &Endpoint) -> Result<Transport, StoreError> {
+pub(super) fn transport(
+    config: &EtcdConfig,
+    system: &[TrustAnchor<'static>],
+    endpoint: &Endpoint,
+) -> Result<Transport, StoreError> {
     let refused =
         |error: &dyn std::error::Error| StoreError::new(Failure::Refused, format!("{}: {error}", endpoint.url));
     let mut transport = Transport::from_shared(endpoint.url.clone()).map_err(|error| refused(&error))?;
     if endpoint.tls {
-        let tls = tls::client_config(config)?;
+        let tls = tls::client_config(config, system)?;
         transport = transport.tls_config(tls).map_err(|error| {
             let reason = tls::misfit(config, &error);
             StoreError::new(Failure::Refused, format!("{}: TLS options do not fit: {reason}", endpoint.url))
@@ -81,9 +86,14 @@ async fn connect(
 impl Connection {
     /// Connects, and has one answer from the server: only that tells that it is alive and takes our certificate.
     /// Whatever fails here, no request was sent.
-    pub(super) async fn open(config: &EtcdConfig, endpoint: &Endpoint, generation: u64) -> Result<Self, Problem> {
-        let transport =
-            transport(config, endpoint).map_err(|error| Problem::new(Failure::Tls, Advice::Leave, error.message))?;
+    pub(super) async fn open(
+        config: &EtcdConfig,
+        system: &[TrustAnchor<'static>],
+        endpoint: &Endpoint,
+        generation: u64,
+    ) -> Result<Self, Problem> {
+        let transport = transport(config, system, endpoint)
+            .map_err(|error| Problem::new(Failure::Tls, Advice::Leave, error.message))?;
         let channel = connect(&transport, endpoint).await.map_err(|error| {
             let mut problem = Problem::not_connected(&error);
             // Or a server that ended just now: not certain enough to call it a failure of TLS.

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::LeaseGrantOptions;
+use rustls::pki_types::TrustAnchor;
 use tokio::sync::mpsc;
 use tokio::time;
 
@@ -75,6 +76,8 @@ impl fmt::Debug for EtcdConfig {
 /// A cluster, reached through one of its members.
 pub struct Etcd {
     config: Arc<EtcdConfig>,
+    /// The authorities that the system trusts, as they were at first, if they matter.
+    system: Arc<[TrustAnchor<'static>]>,
     endpoints: Vec<Endpoint>,
     current: Mutex<Current>,
     /// Held by the one call that connects; the others wait for what comes of it. If that call gives up, the next goes
@@ -114,7 +117,8 @@ enum Phase {
 }
 
 impl Etcd {
-    /// Checks the configuration; connects to nothing. Needs no runtime.
+    /// Checks the configuration; connects to nothing. Needs no runtime. For the system's authorities it reads the
+    /// environment (SSL_CERT_FILE, SSL_CERT_DIR).
     ///
     /// # Errors
     /// [`Failure::Refused`] for an endpoint that is no address, options that contradict each other, and files that
@@ -128,14 +132,17 @@ impl Etcd {
         if config.password.is_some() && config.username.is_none() {
             return Err(StoreError::new(Failure::Refused, "password is set, but username is not"));
         }
+        let is_secure = endpoints.iter().any(|endpoint| endpoint.tls);
+        let system = if is_secure { tls::system_authorities(&config)? } else { Vec::new() };
         for endpoint in &endpoints {
-            connection::transport(&config, endpoint)?;
+            connection::transport(&config, &system, endpoint)?;
         }
         // Each process starts elsewhere, which spreads their load over the members.
         let start = RandomState::new().hash_one(&config.endpoints) as usize % endpoints.len();
         let current = Current { index: start, generation: 0, connection: None, failed: None, hurried: 0 };
         Ok(Etcd {
             config: Arc::new(config),
+            system: system.into(),
             endpoints,
             current: Mutex::new(current),
             connecting: tokio::sync::Mutex::new(None),
@@ -275,10 +282,11 @@ impl Etcd {
     }
 
     fn begin(&self, generation: u64, endpoint: usize) -> Attempt {
-        let (config, endpoint) = (self.config.clone(), self.endpoints[endpoint].clone());
+        let (config, system) = (self.config.clone(), self.system.clone());
+        let endpoint = self.endpoints[endpoint].clone();
         let dial_timeout = self.dial_timeout();
         let outcome = Box::pin(async move {
-            match time::timeout(dial_timeout, Connection::open(&config, &endpoint, generation)).await {
+            match time::timeout(dial_timeout, Connection::open(&config, &system, &endpoint, generation)).await {
                 Ok(outcome) => outcome.map_err(|problem| problem.at(&endpoint.url)),
                 Err(_) => Err(not_connected(&endpoint, dial_timeout)),
             }

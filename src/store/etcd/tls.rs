@@ -6,21 +6,41 @@ use std::path::Path;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, TrustAnchor};
+use rustls_native_certs::load_native_certs;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::EtcdConfig;
 use crate::store::{Failure, StoreError};
 
+/// The authorities that the system trusts, where the options name none. Where they are the environment may say, which is
+/// not to be read on the library's thread: another one may be changing it.
+pub(super) fn system_authorities(config: &EtcdConfig) -> Result<Vec<TrustAnchor<'static>>, StoreError> {
+    if config.ca_file.is_some() {
+        return Ok(Vec::new());
+    }
+    let found = load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        return Err(refused(format!("no authorities that the system trusts: set ca_file{why}")));
+    }
+    Ok(roots.roots)
+}
+
 /// Reads the files that the options name.
-pub(super) fn client_config(config: &EtcdConfig) -> Result<ClientTlsConfig, StoreError> {
+pub(super) fn client_config(
+    config: &EtcdConfig,
+    system: &[TrustAnchor<'static>],
+) -> Result<ClientTlsConfig, StoreError> {
     let mut tls = ClientTlsConfig::new();
     if let Some(name) = &config.server_name {
         tls = tls.domain_name(name);
     }
     tls = match &config.ca_file {
         Some(file) => tls.ca_certificate(authorities(file)?),
-        None => tls.with_native_roots(),
+        None => tls.trust_anchors(system.iter().cloned()),
     };
     match (&config.cert_file, &config.key_file) {
         (Some(cert_file), Some(key_file)) => Ok(tls.identity(identity(cert_file, key_file)?)),
@@ -60,7 +80,6 @@ pub(super) fn misfit(config: &EtcdConfig, error: &tonic::transport::Error) -> St
             format!("cert_file {cert} and key_file {key} do not belong together ({cause})")
         }
         _ if cause.is::<InvalidDnsNameError>() => format!("server_name, or the host, is not a host name ({cause})"),
-        _ if config.ca_file.is_none() => format!("no authorities that the system trusts: set ca_file ({cause})"),
         _ => cause.to_string(),
     }
 }
