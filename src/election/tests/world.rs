@@ -573,7 +573,8 @@ impl World {
             process.told_gone.clear();
             for (&id, life) in process.lives.iter_mut().filter(|_| former != self.etcd.cluster_id) {
                 let session = process.core.place(id).and_then(|(_, session)| process.core.sessions.get(&session));
-                life.bereaved = session.is_some_and(|session| leases.contains(&session.lease));
+                // Said to be gone, it was before a backup brought it back.
+                life.bereaved = session.is_some_and(|session| leases.contains(&session.lease) && !session.missing);
             }
         }
         self.schedule_expiry();
