@@ -10,7 +10,7 @@ use super::{Flag, Mailbox, Term};
 use crate::clock::{Clock, SECOND};
 use crate::election::{Input, Reply};
 use crate::error::Code;
-use crate::events::{Event, Observation, State, Status};
+use crate::events::{Event, Level, LogRecord, Observation, State, Status};
 use crate::sync::{block_on, check};
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -198,7 +198,7 @@ fn who_waits_for_leadership_hears_of_it_and_of_the_end() {
         };
         term.set(0, 0);
         term.tell(&status(State::Error));
-        term.tell(&status(State::Closed));
+        term.tell(&Status { reason: Code::LeaseRevoked, ..status(State::Closed) });
         let heard = waiter.join().unwrap();
         assert!(heard.is_ok_and(|()| true) || term.wait_leader(FOR_EVER).unwrap_err().code() == Code::LeaseRevoked);
     });
@@ -236,6 +236,29 @@ fn a_flag_wakes_who_waits() {
 }
 
 // The mailbox.
+
+#[test]
+fn every_log_line_comes_to_its_handler() {
+    check("log lines", 3, || {
+        let mailbox = Arc::new(Mailbox::new(false).unwrap());
+        assert!(mailbox.set_log_handler(Box::new(|_| {})).unwrap().is_none());
+        let engine = {
+            let mailbox = mailbox.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    mailbox.push_log(LogRecord { time_ns: 1, level: Level::Info, message: String::new() });
+                    mailbox.announce();
+                }
+            })
+        };
+        for _ in 0..2 {
+            let delivery = mailbox.take(None).unwrap().unwrap();
+            assert!(delivery.handler.is_some());
+            mailbox.give_back(delivery);
+        }
+        engine.join().unwrap();
+    });
+}
 
 #[test]
 fn no_loss_is_lost_and_the_end_comes_last() {
