@@ -191,6 +191,7 @@ func (s *service) waitFor(former *campaign) {
 
 // forward ends with the campaign, whether or not anybody reads.
 func (c *campaign) forward() {
+	leads := false
 	for status := range c.tenure.Statuses() {
 		switch status.State {
 		case tenure.StateFollower:
@@ -201,10 +202,12 @@ func (c *campaign) forward() {
 			c.failed.Store(true) // Before it is told.
 			c.statuses.Put(NewErrorStatus(status.Err))
 		case tenure.StateClosed:
-			if !c.resigned.Load() {
+			// Where the service was closed before the resignation got there, no Follower has ended the term.
+			if leads || !c.resigned.Load() {
 				c.statuses.Put(NewStatus(Closed))
 			}
 		}
+		leads = status.State == tenure.StateLeader
 	}
 	close(c.over)
 	c.statuses.Close()

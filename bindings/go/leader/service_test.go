@@ -178,6 +178,29 @@ func TestNoLeaderAfterResigning(t *testing.T) {
 	})
 }
 
+// Whichever comes first, a term is not the last that is told.
+func TestResigningWhileClosing(t *testing.T) {
+	t.Parallel()
+	for round := 0; round < 300; round++ {
+		service := newService(t, fmt.Sprintf("memory://%s-%d", t.Name(), round))
+		statuses := standing(t, service, "e", "a")
+		expect(t, statuses, leader.Follower, leader.Leader)
+		resigned := make(chan error, 1)
+		go func() { resigned <- service.Resign("e") }()
+		must(t, service.Close())
+		if err := <-resigned; err != nil && !errors.Is(err, tenure.ErrClosed) {
+			t.Fatal(err)
+		}
+		last := leader.NewStatus(leader.Leader)
+		for status := range statuses {
+			last = status
+		}
+		if last.State == leader.Leader {
+			t.Fatalf("round %d ends with %v", round, last.State)
+		}
+	}
+}
+
 func TestNilOptionsAreTheHostName(t *testing.T) {
 	everywhere(t, func(t *testing.T, endpoint string) {
 		service := newService(t, endpoint)

@@ -171,7 +171,7 @@ func (c *Campaign) Proclaim(ctx context.Context, value []byte) error {
 	if ctx.Err() != nil || !enter(ctx) {
 		return fmt.Errorf("tenure: %s: %w", what, ctx.Err())
 	}
-	value = append([]byte(nil), value...) // The call may outlast this one.
+	value = append([]byte(nil), value...) // The call may begin after this one has ended with its context.
 	_, err := awaitInside(ctx, what, ErrPending, func(timeoutMS int32) (none, *capi.Failure) {
 		defer runtime.KeepAlive(c)
 		return none{}, c.capi().Proclaim(value, timeoutMS)

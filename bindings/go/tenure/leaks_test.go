@@ -206,19 +206,36 @@ func TestAReaderWhoStops(t *testing.T) {
 	t.Parallel()
 	service := open(t, tenure.Options{Endpoints: []string{etcd(t)}, Service: serviceName(t)})
 	other := lead(t, service, "other", tenure.CampaignOptions{})
-	campaign := lead(t, service, "e", tenure.CampaignOptions{Rejoin: true})
-	for round := 0; round < 4; round++ {
-		leader, err := service.Leader(background, "e")
-		must(t, err)
-		token := campaign.Token()
-		etcdctl(t, "del", leader.Key)
-		eventually(t, "another term", func() bool { return campaign.Token() > token })
+	for read := 1; read <= 2; read++ { // FOLLOWER, or LEADER as well, before the reader stops.
+		campaign := lead(t, service, "e", tenure.CampaignOptions{Rejoin: true})
+		for _, state := range []tenure.State{tenure.StateFollower, tenure.StateLeader}[:read] {
+			expectNext(t, campaign, state)
+		}
+		for round := 0; round < 4; round++ {
+			leader, err := service.Leader(background, "e")
+			must(t, err)
+			token := campaign.Token()
+			etcdctl(t, "del", leader.Key)
+			eventually(t, "another term", func() bool { return campaign.Token() > token })
+		}
+		if !other.IsLeader() {
+			t.Error("another campaign was disturbed")
+		}
+		must(t, campaign.Resign(background))
+		all := rest(t, campaign.Statuses())
+		expectNoLeader(t, all)
+		if all[0].State != tenure.StateError || !errors.Is(all[0].Err, tenure.ErrKeyDeleted) {
+			t.Errorf("the first after %d of %s: %v", read, states(all), all[0].Err)
+		}
+		if all[len(all)-1].State != tenure.StateClosed {
+			t.Errorf("the last of %s", states(all))
+		}
 	}
-	if !other.IsLeader() {
-		t.Error("another campaign was disturbed")
-	}
-	must(t, campaign.Resign(background))
-	all := rest(t, campaign.Statuses())
+}
+
+// expectNoLeader is for what is told when all terms are over.
+func expectNoLeader(t *testing.T, all []tenure.Status) {
+	t.Helper()
 	for place, status := range all {
 		if status.State == tenure.StateLeader {
 			t.Errorf("a term that was over is told at %d of %s", place, states(all))
@@ -226,9 +243,6 @@ func TestAReaderWhoStops(t *testing.T) {
 		if place > 0 && status.Sequence <= all[place-1].Sequence {
 			t.Errorf("sequence %d follows %d", status.Sequence, all[place-1].Sequence)
 		}
-	}
-	if all[len(all)-1].State != tenure.StateClosed {
-		t.Errorf("the last of %s", states(all))
 	}
 }
 

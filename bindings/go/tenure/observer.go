@@ -36,13 +36,17 @@ type Observation struct {
 // observation tells what is found. A newer one takes the place of one that is unread, so reading may be slow. The last says
 // Closed; then the channel is closed. The empty name is "default".
 //
-// Errors: ErrInvalidName, ErrClosed, ErrSystem; the context's, if it is done.
+// Errors: ErrInvalidName, ErrClosed, ErrSystem; the context's, if it is done. Once events couldn't be pulled any more, which
+// closes all observers: why.
 func (s *Service) Observe(ctx context.Context, election string) (<-chan Observation, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("tenure: observe %q: %w", election, err)
 	}
 	observer := &observer{election: election, observations: make(chan Observation, 1)}
-	id := s.subscribe(observer)
+	id, err := s.subscribe(observer)
+	if err != nil {
+		return nil, err
+	}
 	handle, failure := s.handle.Observe(election, id)
 	if failure != nil {
 		s.unsubscribe(id)

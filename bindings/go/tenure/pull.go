@@ -26,9 +26,14 @@ func eventFile(handle capi.Service) (*os.File, error) {
 func (s *Service) pull(events *os.File) {
 	failure := s.pullUntilClosed(events)
 	_ = events.Close() // It was only watched; there is nothing that closing could lose.
+	ended := asError(failure)
+	if ended == nil {
+		ended = &Error{Code: ErrClosed, Message: "the service is closed"}
+	}
 	s.mu.Lock()
 	left := s.subscribers
 	s.subscribers = nil
+	s.ended = ended // Who came now would wait for ever.
 	s.mu.Unlock()
 	for _, who := range left {
 		who.abandon(failure)

@@ -19,6 +19,8 @@ type Service struct {
 	lastID uintptr
 	// Who gets the events that carry the number. What isn't here has had its last.
 	subscribers map[uintptr]subscriber
+	// Why nobody can subscribe any more; nil while events are pulled.
+	ended error
 
 	log *logWriter
 	// Closed when the last event was delivered.
@@ -112,7 +114,8 @@ func open(list []capi.Setting, options *Options) (*Service, error) {
 // whatever becomes of the context. The empty name is "default". Statuses tell how it goes; the first is FOLLOWER.
 //
 // Errors: ErrInvalidName, ErrInvalidValue, ErrUnknownOption, ErrValueTooLarge, ErrCampaignInProgress while an earlier
-// campaign of this service for the same election isn't closed, ErrClosed, ErrSystem; the context's, if it is done.
+// campaign of this service for the same election isn't closed, ErrClosed, ErrSystem; the context's, if it is done. Once
+// events couldn't be pulled any more, which closes all campaigns: why.
 func (s *Service) Campaign(ctx context.Context, election string, options CampaignOptions) (*Campaign, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("tenure: campaign for %q: %w", election, err)
@@ -122,7 +125,10 @@ func (s *Service) Campaign(ctx context.Context, election string, options Campaig
 		return nil, asError(set.failure)
 	}
 	campaign := newCampaign(election)
-	id := s.subscribe(campaign) // Before the call: events may come before it returns.
+	id, err := s.subscribe(campaign) // Before the call: events may come before it returns.
+	if err != nil {
+		return nil, err
+	}
 	handle, failure := s.handle.Campaign(election, set.list, options.Value, id)
 	if failure != nil {
 		s.unsubscribe(id)
@@ -224,15 +230,18 @@ func begin(ctx context.Context, what string, call func(timeoutMS int32) (none, *
 	return await(ctx, what, ErrPending, call)
 }
 
-func (s *Service) subscribe(who subscriber) uintptr {
+func (s *Service) subscribe(who subscriber) (uintptr, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended != nil {
+		return 0, s.ended
+	}
 	if s.subscribers == nil {
 		s.subscribers = map[uintptr]subscriber{}
 	}
 	s.lastID++
 	s.subscribers[s.lastID] = who
-	return s.lastID
+	return s.lastID, nil
 }
 
 func (s *Service) unsubscribe(id uintptr) {

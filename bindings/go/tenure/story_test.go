@@ -99,6 +99,28 @@ func TestLeaderAndProclaim(t *testing.T) {
 	})
 }
 
+// cgo looks for pointers in all of the object that the bytes lie in.
+func TestAValueInsideAStruct(t *testing.T) {
+	t.Parallel()
+	service := open(t, tenure.Options{Endpoints: []string{"memory://" + t.Name()}, Service: "s"})
+	worker := &struct {
+		id   [4]byte
+		name string
+	}{[4]byte{'o', 'n', 'e', '!'}, strings.Repeat("made while it runs ", 3)}
+	campaign := lead(t, service, "e", tenure.CampaignOptions{Value: worker.id[:]})
+	expect := func(value string) {
+		t.Helper()
+		leader, err := service.Leader(background, "e")
+		if err != nil || string(leader.Value) != value {
+			t.Errorf("the leader of %s: %+v, %v", worker.name, leader, err)
+		}
+	}
+	expect("one!")
+	copy(worker.id[:], "two!")
+	must(t, campaign.Proclaim(background, worker.id[:]))
+	expect("two!")
+}
+
 func TestObserving(t *testing.T) {
 	everywhere(t, func(t *testing.T, options tenure.Options) {
 		service := open(t, options)

@@ -14,7 +14,7 @@ import uuid
 
 import pytest
 import tenure
-from support import ETCD_ENDPOINTS, LONG, Place, eventually, names, outcome, python
+from support import ETCD_ENDPOINTS, LONG, Etcd, Place, eventually, names, outcome, python
 
 ROUNDS = int(os.environ.get("TENURE_TEST_ROUNDS", "1"))
 
@@ -134,6 +134,49 @@ time.sleep(20)
     )
 
 
+def test_exit_while_a_service_closes() -> None:
+    run_often("s = opened(); c = s.campaign('x'); c.wait_for_leadership(20); del c, s")
+    run_often("s = opened(); c = s.campaign('x'); c.wait_for_leadership(20); error_of(lambda: s.close(0))")
+
+
+def test_exit_with_objects_that_close_what_they_have() -> None:
+    run_often(
+        """
+class Job:
+    def __init__(self):
+        self.service = opened()
+        self.campaign = self.service.campaign('x')
+        self.campaign.wait_for_leadership(20)
+    def __del__(self):
+        self.campaign.resign()
+        self.service.close()
+job = Job()
+def suspended():
+    with opened() as service, service.campaign('y'):
+        yield
+generator = suspended()
+next(generator)
+""",
+    )
+
+
+def test_exit_of_a_forked_process_of_multiprocessing() -> None:
+    run_often(
+        """
+def work():
+    global kept
+    service = opened()
+    campaign = service.campaign('x')
+    campaign.wait_for_leadership(20)
+    kept = service, campaign
+child = multiprocessing.get_context('fork').Process(target=work)
+child.start()
+child.join()
+sys.exit(child.exitcode)
+""",
+    )
+
+
 def test_exit_with_etcd_out_of_reach_is_quick() -> None:
     began = time.monotonic()
     run_often(
@@ -189,6 +232,22 @@ def test_a_dropped_service_closes(place: Place) -> None:
         with pytest.warns(ResourceWarning, match="was not (closed|resigned)"):
             del service, campaign
         eventually(lambda: other.candidates("y") == [])
+
+
+def test_dropping_a_service_that_could_not_close_waits_for_nothing(etcd: Etcd) -> None:
+    service = tenure.Service(endpoints=etcd.client, prefix="x/", ttl="2s", call_timeout="60s")
+    campaign = service.campaign("x")
+    campaign.wait_for_leadership(LONG)
+    etcd.freeze()
+    with pytest.raises(tenure.PendingError):
+        service.close(0)
+    # All that it has told is read by then, and its thread waits for etcd.
+    list(campaign)
+    began = time.monotonic()
+    del campaign, service
+    gc.collect()
+    assert time.monotonic() - began < LONG
+    etcd.thaw()
 
 
 def test_a_campaign_keeps_its_service(place: Place) -> None:

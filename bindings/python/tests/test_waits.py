@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 import time
@@ -123,6 +124,33 @@ def test_a_callback_that_fails_is_told_and_no_more(service: tenure.Service, capl
     assert names(told) == ["FOLLOWER", "LEADER", "CLOSED"]
     failures = [record for record in caplog.records if record.exc_info]
     assert len(failures) == 3 and all(record.name == "tenure" for record in failures)
+
+
+def test_what_handles_log_lines_may_fail_and_nothing_else_does(
+    service: tenure.Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("no space for log lines")
+
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: told.append(failure.exc_value))
+    logger, broken = logging.getLogger("tenure"), Broken()
+    logger.addHandler(broken)
+    try:
+
+        def on_status(status: tenure.Status) -> None:
+            raise RuntimeError("a mistake")
+
+        with service.campaign("x", on_status=on_status) as first, service.campaign("y") as second:
+            first.wait_for_leadership(LONG)
+            assert second.next_status(LONG).state == tenure.State.FOLLOWER
+            assert second.next_status(LONG).state == tenure.State.LEADER
+        service.close()
+    finally:
+        logger.removeHandler(broken)
+    # Three statuses, and maybe log lines of the library's.
+    assert len(told) >= 3 and {str(failure) for failure in told} == {"no space for log lines"}
 
 
 def test_a_slow_callback_delays_no_other_service(memory: str) -> None:

@@ -306,9 +306,11 @@ func bytesOf(start *C.char, length C.size_t) []byte {
 	return copied
 }
 
-// span is where bytes begin; C only reads them, and copies what it keeps.
+// span is where a copy of bytes begins; C only reads it, and copies what it keeps. cgo looks for pointers in the whole
+// object that bytes lie in, which may be a struct of the caller's, so what C gets is an object of its own.
 func span(value []byte) (unsafe.Pointer, C.size_t) {
-	return unsafe.Pointer(unsafe.SliceData(value)), C.size_t(len(value))
+	copied := append([]byte{}, value...)
+	return unsafe.Pointer(unsafe.SliceData(copied)), C.size_t(len(copied))
 }
 
 // A NUL would end the text early for C, and name another election.

@@ -1,65 +1,67 @@
 // Package outbox hands statuses to a reader who may be slow, or may never come.
 package outbox
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // Outbox is a channel whose one sender never waits. A LEADER that is unread when its term ends is taken back, so a reader
 // who comes late isn't told of terms that are over. But the loss that follows a LEADER which was read is never taken out
 // before it is read, and the last item stays.
+//
+// So behind a loss that is owed to the reader there must be no LEADER in the channel, as it could not be taken back past
+// the loss. Such a LEADER is held outside until the loss has been read.
 type Outbox[T any] struct {
 	items chan T
 	leads func(T) bool
 
 	mu sync.Mutex
-	// Whether the item said LEADER, of the items that were sent and not taken back, the latest ones: all that may be
-	// unread, and the one before them.
-	sent []bool
-	// What waits for room in the channel. While there is any, a goroutine offers the first of them.
-	late   []T
-	closed bool
+	// The last item that was sent says LEADER; it may have been read.
+	leading bool
+	// An earlier LEADER of the same term was read.
+	told bool
+	// How many items were sent from the loss on that the reader is owed; 0 where none is, as far as was looked.
+	owed int
+	// What waits until the loss has been read: the newest item, or nil.
+	held *T
+	// A goroutine looks whether what is held can be sent.
+	watched bool
+	closed  chan struct{}
 }
 
-// Capacity is how many unread items the channel holds. It is reached only by a reader who has read a LEADER and then stops
-// reading for some terms.
+// Capacity is how many unread items the channel holds; the last place is for an item that is held when the outbox is closed.
 const Capacity = 16
 
-// keptLate is how many more wait then.
-const keptLate = 4
+// How long the goroutine waits before it looks again, at first and at most.
+const (
+	shortPause = time.Millisecond
+	longPause  = 100 * time.Millisecond
+)
 
 // New makes an outbox; leads tells which items say LEADER.
 func New[T any](leads func(T) bool) *Outbox[T] {
-	return &Outbox[T]{items: make(chan T, Capacity), leads: leads}
+	return &Outbox[T]{items: make(chan T, Capacity), leads: leads, closed: make(chan struct{})}
 }
 
 // Items is what the reader reads.
 func (o *Outbox[T]) Items() <-chan T { return o.items }
 
-// Put sends an item. One goroutine at a time may put.
+// Put sends an item. One goroutine at a time may put, and none after Close.
 func (o *Outbox[T]) Put(item T) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.late) > 0 {
-		o.putLate(item)
+	o.held = nil // A LEADER of the same term, or one whose term is over; or a newer item takes the place of one too many.
+	if o.mustWait(item) {
+		o.held = &item
+		if !o.watched {
+			o.watched = true
+			go o.watch()
+		}
 		return
 	}
-	count := len(o.items)
-	unread := o.sent[len(o.sent)-count:]
-	switch full := count == Capacity; {
-	case count == 0:
-	case o.owesLoss(unread):
-		if full {
-			o.late = []T{item}
-			go o.sendLate()
-			return
-		}
-	case unread[count-1]:
-		if taken, whole := o.takeBack(count); whole {
-			o.sendLosses(taken)
-		} // else it is being read, and who has read the LEADER needs nothing of before
-	case full:
-		if taken, whole := o.takeBack(count); whole {
-			o.sendLosses([]T{taken[0], taken[count-1]})
-		} // else the reader is there, and has read a loss
+	if o.leading || o.full() {
+		o.takeBack()
 	}
 	o.send(item)
 }
@@ -68,90 +70,97 @@ func (o *Outbox[T]) Put(item T) {
 func (o *Outbox[T]) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.closed = true
-	if len(o.late) == 0 {
-		close(o.items)
+	if o.held != nil && !o.leads(*o.held) {
+		o.send(*o.held)
 	}
+	o.held = nil
+	close(o.items)
+	close(o.closed)
 }
 
-// Whether one of the unread items may be the loss of a LEADER that was read, or that could be read while they are taken
-// back: then they stay, since the reader, coming meanwhile, could run past the loss to the next LEADER.
-func (o *Outbox[T]) owesLoss(unread []bool) bool {
-	before := len(o.sent) - len(unread) - 1
-	if before >= 0 && o.sent[before] && !unread[0] {
-		return true
+func (o *Outbox[T]) full() bool { return len(o.items) == Capacity-1 }
+
+// Nothing that is sent is touched while a loss is owed: the reader, coming meanwhile, could miss it.
+func (o *Outbox[T]) mustWait(item T) bool {
+	// The loss is the first of those counted, so it was read if any of them was.
+	if len(o.items) < o.owed {
+		o.owed = 0
 	}
-	for _, leads := range unread[:len(unread)-1] {
-		if leads {
-			return true
+	return o.owed > 0 && (o.leads(item) || o.full())
+}
+
+// Takes back a LEADER at the end of what is unread, or makes room. No loss is owed. The reader may read at the same time,
+// and then have read an item behind one that was taken: what was taken is older than that, and is left out.
+func (o *Outbox[T]) takeBack() {
+	count := len(o.items)
+	taken := o.drain()
+	if o.leading {
+		if last := len(taken) - 1; last >= 0 && o.leads(taken[last]) {
+			taken, count = taken[:last], count-1
+		} else {
+			o.told = true
 		}
 	}
-	return false
+	if len(taken) < count {
+		return
+	}
+	if count == Capacity-1 {
+		taken = []T{taken[0], taken[count-1]}
+	}
+	for _, item := range taken {
+		o.send(item)
+	}
 }
 
-// Takes back what is unread, at most count items; not the whole of it if the reader reads at the same time.
-func (o *Outbox[T]) takeBack(count int) (taken []T, whole bool) {
+func (o *Outbox[T]) drain() (taken []T) {
 	for {
 		select {
 		case item := <-o.items:
 			taken = append(taken, item)
-			continue
 		default:
-		}
-		break
-	}
-	o.sent = o.sent[:len(o.sent)-count]
-	whole = len(taken) == count
-	if !whole {
-		o.sent = append(o.sent, true) // It may have been a LEADER that was read.
-	}
-	return taken, whole
-}
-
-func (o *Outbox[T]) sendLosses(items []T) {
-	for _, item := range items {
-		if !o.leads(item) {
-			o.send(item)
+			return taken
 		}
 	}
 }
 
+// There is room: the channel is never full before it is closed.
 func (o *Outbox[T]) send(item T) {
-	o.note(item)
 	o.items <- item
+	o.leading = o.leads(item)
+	if o.owed > 0 || o.told && !o.leading {
+		o.owed++
+	}
+	o.told = o.told && o.leading
 }
 
-func (o *Outbox[T]) note(item T) {
-	o.sent = append(o.sent, o.leads(item))
-	if extra := len(o.sent) - Capacity - 1; extra > 0 {
-		o.sent = append(o.sent[:0], o.sent[extra:]...)
+// watch sends what is held when the loss before it has been read. It looks again and again, as a channel gives no word of
+// being read.
+func (o *Outbox[T]) watch() {
+	for pause := shortPause; ; pause = min(2*pause, longPause) {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-o.closed:
+			timer.Stop()
+			return
+		}
+		if o.sendHeld() {
+			return
+		}
 	}
 }
 
-// The first of those that wait is being offered, and stays; of the others a LEADER goes when its term ends.
-func (o *Outbox[T]) putLate(item T) {
-	if last := len(o.late) - 1; last > 0 && o.leads(o.late[last]) {
-		o.late = o.late[:last]
-	}
-	if len(o.late) == keptLate {
-		o.late = []T{o.late[0], o.late[keptLate-1]}
-	}
-	o.late = append(o.late, item)
-}
-
-// Sends what waits, as the reader makes room.
-func (o *Outbox[T]) sendLate() {
+// Tells whether nothing is held any more.
+func (o *Outbox[T]) sendHeld() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.late) > 0 {
-		first := o.late[0]
-		o.mu.Unlock()
-		o.items <- first
-		o.mu.Lock()
-		o.note(first)
-		o.late = o.late[1:]
+	if o.held != nil && o.mustWait(*o.held) {
+		return false
 	}
-	if o.closed {
-		close(o.items)
+	if o.held != nil {
+		o.send(*o.held)
+		o.held = nil
 	}
+	o.watched = false
+	return true
 }

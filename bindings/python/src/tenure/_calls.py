@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 from ctypes import POINTER, byref, c_void_p
 from queue import SimpleQueue
@@ -76,7 +77,8 @@ def interruptible(work: Callable[[], T], abandoned: threading.Event | None = Non
     does the work, and the main one waits for it in a way that Python can interrupt. Then `abandoned` is set; the work
     ends by itself, and what it returns is dropped.
     """
-    if threading.current_thread() is not threading.main_thread():
+    # At the end of the interpreter no other thread runs any more.
+    if sys.is_finalizing() or threading.current_thread() is not threading.main_thread():
         return work()
     results: list[T] = []
     failures: list[BaseException] = []
@@ -112,7 +114,7 @@ _idle: list[Inbox] = []
 
 
 def _is_handed_over(run: Callable[[], None], done: threading.Lock) -> bool:
-    """Whether a helper runs this now; False: the interpreter is ending, or the system has no thread left."""
+    """Whether a helper runs this now; False: the system has no thread left."""
     try:
         inbox = _idle.pop()
     except IndexError:

@@ -6,9 +6,11 @@ The library's own threads never call into Python: such a call aborts the process
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import logging
 import os
+import sys
 import threading
 from ctypes import POINTER, byref
 from time import monotonic
@@ -42,8 +44,17 @@ LOG_LEVELS = {
 # How long the end of the interpreter may wait for services that nobody closed: etcd answers in milliseconds, if at all.
 EXIT_S = 1.0
 
+# As long as the library can wait.
+LONGEST_MS = 2**31 - 1
+
+# How long the last events of a closed service may take from the library to here.
+GRACE_S = 0.25
+
+# Of services that may have left something at etcd.
 _open_pullers: set[Puller] = set()
 _ended = threading.Event()
+# Whose end `multiprocessing` tells of.
+_ending_pid = 0
 
 
 def wanted_log_level() -> str:
@@ -64,8 +75,14 @@ class Puller:
         # By the user_data that their events carry: that is known before the first of them may come, a handle isn't.
         self._mailboxes: dict[int, Mailbox[Any]] = {}
         self._thread = threading.Thread(target=self._run, name="tenure-events", daemon=True)
-        self._thread.start()
+        # First, since a Ctrl-C may come when the thread runs already.
         _open_pullers.add(self)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            _open_pullers.discard(self)
+            raise
+        _end_with_multiprocessing()
 
     def add(self, mailbox: Mailbox[Any]) -> int:
         """The user_data that leads events to this mailbox, until its last one."""
@@ -92,9 +109,10 @@ class Puller:
             raise WrongThreadError(f"{call}: inside a callback of this service it would wait for itself")
 
     def finish(self, timeout: float) -> None:
-        """After the service closed: waits for callbacks, so that none runs any more."""
-        if self.pid == os.getpid():
-            self._thread.join(timeout)
+        """After the service closed: waits for callbacks, so that none runs any more. At the end of the interpreter none
+        does."""
+        if self.pid == os.getpid() and not sys.is_finalizing():
+            self._thread.join(max(timeout, GRACE_S))
             if self._thread.is_alive():
                 raise PendingError("close: a callback has not returned yet")
 
@@ -106,18 +124,21 @@ class Puller:
                 break
             try:
                 self._deliver(checked(event))
-            except BaseException:  # a callback's; the next event is to come all the same
-                log.exception("a callback failed")
+            except BaseException:  # noqa: BLE001 a callback's; the next event is to come all the same
+                _tell_failure()
             finally:
                 library.tenure_event_free(event)
-        _open_pullers.discard(self)
         reason = taken(code, error)
-        if code not in (Code.CLOSED, Code.FORKED):
-            log.error("events can't be read any more: %s", reason)
         for number, mailbox in list(self._mailboxes.items()):
             self.remove(number)
             mailbox.end(reason)
             mailbox.owner = None
+        if code == Code.CLOSED:
+            # Until etcd has confirmed it, here, where nobody waits: freeing the handle waits for that, too.
+            library.tenure_service_close(self.service.pointer, LONGEST_MS, None)
+        _open_pullers.discard(self)
+        if code not in (Code.CLOSED, Code.FORKED):
+            log.error("events can't be read any more: %s", reason)
 
     def _deliver(self, event: EventStruct) -> None:
         if event.kind == EVENT_LOG:
@@ -135,8 +156,17 @@ class Puller:
                 mailbox.owner = None
 
 
+def _tell_failure() -> None:
+    """Tells of the exception at hand, which is a callback's, or of what handles or filters log lines."""
+    try:
+        log.exception("a callback failed")
+    except BaseException:  # noqa: BLE001 the same handler again: as Python tells of what ends a thread
+        with contextlib.suppress(BaseException):  # a program's own hook; nobody is left to be told
+            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+
+
 def free_service(pointer: int | None) -> None:
-    """Frees a service whose last event was read, which takes no time: the pulling thread holds the handle until then. The
+    """Frees a service that is closed for certain, which takes no time: the pulling thread holds the handle until then. The
     end of the interpreter is the exception, and there nothing is left to be waited for or freed."""
     if not _ended.is_set():
         library.tenure_service_free(pointer)
@@ -156,3 +186,14 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)
+
+
+def _end_with_multiprocessing() -> None:
+    """A child of `multiprocessing` that was forked ends without what is registered with `atexit`."""
+    global _ending_pid
+    process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
+    if process is None or util is None or process.parent_process() is None or _ending_pid == os.getpid():
+        return
+    _ending_pid = os.getpid()
+    # Of those below 0 it thinks only after it has waited for children of its own.
+    util.Finalize(None, _close_all, exitpriority=0)

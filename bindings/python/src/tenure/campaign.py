@@ -114,7 +114,14 @@ class Campaign:
 
         Raises `PendingError` when it isn't confirmed yet; the library goes on by itself, and calling again waits on.
         """
-        wait(library.tenure_campaign_resign, self._handle.pointer, self._withdrawing(timeout))
+        timeout_ms = milliseconds(timeout)
+
+        def work() -> None:
+            # Not before a thread does it: a Ctrl-C until then changes nothing.
+            self._is_withdrawn = True
+            call(library.tenure_campaign_resign, self._handle.pointer, timeout_ms)
+
+        interruptible(work)
 
     def resign_leader(self, timeout: float | None = None) -> None:
         """Like `resign`, for the leader only: who waits or is over gets `NotLeaderError`, and nothing is changed."""
@@ -165,8 +172,3 @@ class Campaign:
 
     def __repr__(self) -> str:
         return f"<tenure.Campaign {self._election!r}>"
-
-    def _withdrawing(self, timeout: float | None) -> int:
-        timeout_ms = milliseconds(timeout)
-        self._is_withdrawn = True
-        return timeout_ms

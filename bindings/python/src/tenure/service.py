@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable
 
 from ._abi import CandidatesStruct, CandidateStruct
-from ._calls import Handle, call, interruptible, milliseconds, text, wait
+from ._calls import Handle, call, interruptible, milliseconds, text
 from ._codes import ForkedError, InvalidNameError, SystemError
 from ._errors import TenureError
 from ._events import Candidate, Observation, Status, candidate
@@ -79,6 +79,8 @@ class Service:
         made = campaign_options(_given(options))
         mailbox = StatusMailbox(_callback(on_status, "on_status"))
         handle = mailbox.campaign = Handle(library.tenure_campaign_free)
+        # First, so that a Ctrl-C right after the call leaves no candidacy without an object.
+        campaign = Campaign(self, election or "default", handle, mailbox)
         number = self._puller.add(mailbox)
         try:
             call(
@@ -88,7 +90,6 @@ class Service:
         except BaseException:
             self._puller.remove(number)
             raise
-        campaign = Campaign(self, election or "default", handle, mailbox)
         self._campaigns[campaign.election] = campaign
         if on_status is not None:
             self._puller.keep(number, campaign)
@@ -172,9 +173,14 @@ class Service:
         """
         timeout_ms = milliseconds(timeout)
         self._puller.check_thread("close")
-        self._is_closed = True
         start = monotonic()
-        wait(library.tenure_service_close, self._puller.service.pointer, timeout_ms)
+
+        def work() -> None:
+            # Not before a thread does it: a Ctrl-C until then changes nothing.
+            self._is_closed = True
+            call(library.tenure_service_close, self._puller.service.pointer, timeout_ms)
+
+        interruptible(work)
         self._puller.finish(CALLBACK_S if timeout is None else max(timeout - (monotonic() - start), 0))
 
     def __enter__(self) -> Self:
