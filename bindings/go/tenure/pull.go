@@ -26,6 +26,9 @@ func eventFile(handle capi.Service) (*os.File, error) {
 func (s *Service) pull(events *os.File) {
 	failure := s.pullUntilClosed(events)
 	_ = events.Close() // It was only watched; there is nothing that closing could lose.
+	if failure != nil {
+		_ = s.handle.Close(0) // Who can't be told of a loss must not lead. It goes on by itself.
+	}
 	ended := asError(failure)
 	if ended == nil {
 		ended = &Error{Code: ErrClosed, Message: "the service is closed"}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/tenure-election/tenure/bindings/go/internal/capi"
 )
@@ -34,7 +35,13 @@ func TestEventsThatCannotBePulled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for !campaign.IsLeader() { // Nobody tells yet.
+		time.Sleep(time.Millisecond)
+	}
 	service.pull(file)
+	if campaign.IsLeader() {
+		t.Error("it leads, though it could not be told of the end of that")
+	}
 
 	var status Status
 	for status = range campaign.Statuses() {

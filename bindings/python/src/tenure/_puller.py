@@ -133,8 +133,9 @@ class Puller:
             self.remove(number)
             mailbox.end(reason)
             mailbox.owner = None
-        if code == Code.CLOSED:
-            # Until etcd has confirmed it, here, where nobody waits: freeing the handle waits for that, too.
+        if code != Code.FORKED:
+            # Until etcd has confirmed it, here, where nobody waits: freeing the handle waits for that, too. After a failure
+            # it begins here, as who can't be told of a loss must not lead.
             library.tenure_service_close(self.service.pointer, LONGEST_MS, None)
         _open_pullers.discard(self)
         if code not in (Code.CLOSED, Code.FORKED):
