@@ -334,6 +334,7 @@ BROKEN = (
         "distance.rs",
         "result.is_ok_and(|(header, result)| result.succeeded && header.revision >= distance.from)",
         "result.is_ok_and(|(header, _)| header.revision >= distance.from)",
+        by="what_the_watch_on_everything_has_not_told_yet_is_looked_for_before_it_ends",
     ),
     Broken(
         "who takes its distance asks any member",

@@ -128,6 +128,22 @@ fn who_loses_its_key_from_afar_hears_of_it_at_once() {
     }
 }
 
+/// It lags behind the two watches that take its place.
+#[test]
+fn what_the_watch_on_everything_has_not_told_yet_is_looked_for_before_it_ends() {
+    for (what, halves) in [World::delete_key, World::take_key].into_iter().flat_map(|w| (0..24).map(move |h| (w, h))) {
+        let mut world = World::new();
+        queue(&mut world, FAR + 1);
+        world.slow_watches = vec![(world.prefix("e"), SECOND)];
+        let last = join(&mut world);
+        world.run(halves * world.latency / 2);
+        world.expect_event(last, State::Follower);
+        what(&mut world, last);
+        world.expect_loss(last, Code::KeyDeleted);
+        world.expect_event(last, State::Follower);
+    }
+}
+
 #[test]
 fn who_stands_again_after_a_loss_takes_its_distance_again() {
     let mut world = World::new();
