@@ -3,6 +3,7 @@
 //! Calls may come from any thread, also from inside a handler. Those that wait block their thread; in async code run
 //! them where blocking is allowed.
 
+use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,7 @@ pub type Handler = Box<dyn FnMut(&Event) + Send>;
 
 /// A connection to one etcd cluster with a namespace and a session. Dropping it closes it in the background.
 pub struct Service {
-    shared: Arc<Shared>,
+    shared: Share,
 }
 
 /// What a service, its campaigns and its observers have in common.
@@ -55,6 +56,27 @@ struct Shared {
     callback_thread: OnceLock<ThreadId>,
     /// To end every term at once when the service closes.
     terms: Mutex<Vec<Weak<Term>>>,
+}
+
+/// An owner's share. A forked child never gives it back: the last one's end would take locks that a thread of the parent may
+/// have held, and wake the parent's.
+#[derive(Clone)]
+struct Share(Arc<Shared>);
+
+impl Deref for Share {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.check_process().is_err() {
+            std::mem::forget(self.0.clone());
+        }
+    }
 }
 
 impl Service {
@@ -103,7 +125,7 @@ impl Service {
             finished: finished.clone(),
         };
         spawn(engine);
-        let shared = Arc::new(Shared {
+        let shared = Share(Arc::new(Shared {
             options: options.clone(),
             clock,
             depth: sys::fork_depth(),
@@ -114,7 +136,7 @@ impl Service {
             delivered: Arc::new(Flag::default()),
             callback_thread: OnceLock::new(),
             terms: Mutex::default(),
-        });
+        }));
         let service = Service { shared };
         if pulled {
             service.shared.delivered.set();
@@ -322,19 +344,18 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        if self.shared.check_process().is_err() {
-            return self.shared.keep_for_the_parent();
-        }
-        self.shared.begin_close();
-        if self.shared.options.delivery() == config::Delivery::Pull {
-            drop(self.shared.mailbox.take_handlers());
+        if self.shared.check_process().is_ok() {
+            self.shared.begin_close();
+            if self.shared.options.delivery() == config::Delivery::Pull {
+                drop(self.shared.mailbox.take_handlers());
+            }
         }
     }
 }
 
 /// One candidacy. Dropping it withdraws it in the background.
 pub struct Campaign {
-    shared: Arc<Shared>,
+    shared: Share,
     id: SubscriptionId,
     election: Arc<str>,
     term: Arc<Term>,
@@ -466,16 +487,13 @@ impl Campaign {
 
 impl Drop for Campaign {
     fn drop(&mut self) {
-        if self.shared.check_process().is_err() {
-            return self.shared.keep_for_the_parent();
-        }
         self.abandon();
     }
 }
 
 /// A subscription to who leads an election. Dropping it ends it.
 pub struct Observer {
-    shared: Arc<Shared>,
+    shared: Share,
     id: SubscriptionId,
 }
 
@@ -496,9 +514,6 @@ impl Observer {
 
 impl Drop for Observer {
     fn drop(&mut self) {
-        if self.shared.check_process().is_err() {
-            return self.shared.keep_for_the_parent();
-        }
         self.close();
     }
 }
@@ -510,11 +525,6 @@ impl Shared {
         }
         let message = "this service belongs to the parent process of a fork; open one of your own in the child";
         Err(Error::new(Code::Forked, message))
-    }
-
-    /// In a forked child: its end would take locks that a thread of the parent may have held, and wake the parent's.
-    fn keep_for_the_parent(self: &Arc<Self>) {
-        std::mem::forget(self.clone());
     }
 
     fn check_open(&self) -> Result<(), Error> {
@@ -622,7 +632,7 @@ mod tests {
         let campaign = service.campaign("e", &CampaignOptions::default(), None).unwrap();
         let observer = service.observe("e", None).unwrap();
         campaign.wait_leader(Duration::from_secs(60)).unwrap();
-        let shared = Arc::downgrade(&service.shared);
+        let shared = Arc::downgrade(&service.shared.0);
         let mut held = Some((observer, campaign, service));
         let is_kept = sys::in_child(|| {
             drop(held.take());

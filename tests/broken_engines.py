@@ -113,9 +113,9 @@ BROKEN = (
     ),
     Broken(
         "a renewal says that a lease is there of which a join has heard that it is gone",
-        "lease.rs",
-        "&& !session.missing;\n        let pause",
-        ";\n        let pause",
+        "session.rs",
+        "        !std::mem::take(&mut self.ask_again) && !self.missing\n",
+        "        !std::mem::take(&mut self.ask_again)\n",
         by="what_a_renewal_says_counts_for_nothing_once_a_join_has_said_that_the_lease_is_gone",
     ),
     Broken(

@@ -95,7 +95,7 @@ impl Core {
             return;
         }
         let first = std::mem::replace(&mut session.phase, Phase::Alive) == Phase::Granting;
-        let confirms = !std::mem::take(&mut session.ask_again) && !session.missing;
+        let confirms = session.take_confirmation();
         let pause = if confirms { session.renewal_pause(self.now) } else { 0 };
         let members: Vec<SubscriptionId> = session.members.iter().copied().collect();
         let deadline = session.deadline;
@@ -158,7 +158,7 @@ impl Core {
                 // A grant is pending as long as nothing was acknowledged; asking for it again is the way on.
                 let pause = session.backoff.pause(&mut self.random);
                 self.timers.set(Timer::Session(id), self.now + pause);
-                let confirms = !std::mem::take(&mut session.ask_again) && !session.missing;
+                let confirms = session.take_confirmation();
                 if session.phase == Phase::Alive {
                     self.log(Level::Warn, format!("the lease was not renewed: {error}"));
                     self.session_at_risk(id, &error.message);

@@ -162,6 +162,12 @@ impl Session {
         now + self.ttl.max(10 * SECOND)
     }
 
+    /// A renewal was answered, or failed: whether that tells how it stands with the lease, since it was sent after all that
+    /// was noticed.
+    pub(crate) fn take_confirmation(&mut self) -> bool {
+        !std::mem::take(&mut self.ask_again) && !self.missing
+    }
+
     /// Alive, as far as anybody has said.
     pub(crate) fn is_held(&self) -> bool {
         self.phase == Phase::Alive && !self.missing

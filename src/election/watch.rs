@@ -458,8 +458,9 @@ impl Core {
     fn list(&mut self, name: &Arc<str>) {
         let prefix = self.keys.election(name);
         // A list of the whole service that is under way may know less.
-        let first = self.watch.wide_listing.is_none();
-        if let Some(election) = self.elections.get_mut(name).filter(|_| first) {
+        if self.watch.wide_listing.is_none()
+            && let Some(election) = self.elections.get_mut(name)
+        {
             election.mirror.list_begins();
         }
         let listing = Listing { call: 0, revision: 0, entries: Vec::new() };

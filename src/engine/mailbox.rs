@@ -264,20 +264,19 @@ impl Mailbox {
     /// After a delivery: the handler waits for the next event, or is dropped after the last. Outside the lock: a
     /// handler's end may run the program's code.
     pub(crate) fn give_back(&self, delivery: Delivery) {
-        let Delivery { event, handler } = delivery;
+        // Where there is none, or of two threads that pull the other one has it, nothing goes back.
+        let Delivery { event, handler: Some(handler) } = delivery else { return };
         let mut queue = self.lock();
         match event {
-            // Of two threads that pull, the other one has it.
-            _ if handler.is_none() => return,
             Event::Status(id, _) | Event::Observation(id, _) => {
                 if let Some(subscription) = queue.subscriptions.get_mut(&id) {
-                    subscription.handler = handler;
+                    subscription.handler = Some(handler);
                     return;
                 }
             }
             Event::Log(_) => {
                 if queue.log_handler.is_none() {
-                    queue.log_handler = handler;
+                    queue.log_handler = Some(handler);
                     // Those of its time away.
                     self.enqueue_logs(&mut queue);
                     drop(queue);

@@ -73,10 +73,19 @@ fn a_server_of_an_unknown_authority_is_refused() {
     open(&[("endpoints", &endpoint), ("ca_file", text(&pki.other_authority.certificate))]);
 }
 
-/// Which authorities the system trusts, a variable says; it is set for another run of this test, in a process of its own.
+const ENDPOINT: &str = "TENURE_TEST_ENDPOINT";
+
+/// Another run of a test, in a process of its own that knows this endpoint. Which authorities the system trusts, a variable
+/// says.
+fn again(test: &str, server: &Server, system: &Path) -> Command {
+    let mut again = Command::new(env::current_exe().unwrap());
+    again.args([test, "--exact", "--nocapture"]).env(ENDPOINT, server.endpoint());
+    again.env("SSL_CERT_FILE", system).env_remove("SSL_CERT_DIR");
+    again
+}
+
 #[test]
 fn the_authorities_that_the_system_trusts_are_the_default() {
-    const ENDPOINT: &str = "TENURE_TEST_ENDPOINT";
     const NAME: &str = "tls::the_authorities_that_the_system_trusts_are_the_default";
     if let Ok(endpoint) = env::var(ENDPOINT) {
         return println!("{:?}", Service::open(&options(&[("endpoints", &endpoint)])).map(drop));
@@ -86,9 +95,7 @@ fn the_authorities_that_the_system_trusts_are_the_default() {
     let nowhere = Path::new("/nowhere/ca.pem");
     for (file, outcome) in [(&*pki.authority.certificate, "Ok(())"), (nowhere, "no authorities that the system trusts")]
     {
-        let mut again = Command::new(env::current_exe().unwrap());
-        again.args([NAME, "--exact", "--nocapture"]).env(ENDPOINT, server.endpoint());
-        let output = again.env("SSL_CERT_FILE", file).env_remove("SSL_CERT_DIR").output().unwrap();
+        let output = again(NAME, &server, file).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.contains(outcome), "{said}");
     }
@@ -97,7 +104,6 @@ fn the_authorities_that_the_system_trusts_are_the_default() {
 /// Nothing reads the environment once the service is open: a thread of the program may be changing it.
 #[test]
 fn the_authorities_that_the_system_trusts_are_read_once() {
-    const ENDPOINT: &str = "TENURE_TEST_ENDPOINT";
     const NAME: &str = "tls::the_authorities_that_the_system_trusts_are_read_once";
     if let Ok(endpoint) = env::var(ENDPOINT) {
         let service = open(&[("endpoints", &endpoint)]);
@@ -111,9 +117,7 @@ fn the_authorities_that_the_system_trusts_are_read_once() {
     let server = server(&pki, &pki.server);
     let authorities = pki.authority.certificate.with_file_name("system.pem");
     fs::copy(&pki.authority.certificate, &authorities).unwrap();
-    let mut again = Command::new(env::current_exe().unwrap());
-    again.args([NAME, "--exact", "--nocapture"]).env(ENDPOINT, server.endpoint());
-    again.env("SSL_CERT_FILE", &authorities).env_remove("SSL_CERT_DIR");
+    let mut again = again(NAME, &server, &authorities);
     let mut child = again.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(said.any(|line| line == "open"));

@@ -276,14 +276,20 @@ fn a_revoked_lease_is_noticed_by_the_next_renewal_where_the_watch_is_deaf() {
     }
 }
 
+/// A leader whose first renewal has met this fate 100 ms ago.
+fn renewing(world: &mut World, fate: Fate) -> Candidate {
+    let a = world.service();
+    let leader = world.elect(a, "e");
+    world.once(What::KeepAlive, fate);
+    world.run_until("a renewal", |w| w.count(What::KeepAlive) == 1);
+    world.run(100 * MS);
+    leader
+}
+
 #[test]
 fn a_renewal_that_was_served_before_the_key_went_says_nothing_about_the_reason() {
     let mut world = World::new();
-    let a = world.service();
-    let leader = world.elect(a, "e");
-    world.once(What::KeepAlive, Fate::Slow(SECOND));
-    world.run_until("a renewal", |w| w.count(What::KeepAlive) == 1);
-    world.run(100 * MS);
+    let leader = renewing(&mut world, Fate::Slow(SECOND));
     world.revoke_lease(leader);
     world.run(2 * MS);
     assert!(!world.is_leader(leader));
@@ -295,15 +301,11 @@ fn a_renewal_that_was_served_before_the_key_went_says_nothing_about_the_reason()
 fn what_a_renewal_says_counts_for_nothing_once_a_join_has_said_that_the_lease_is_gone() {
     for renewal in [Fate::Slow(SECOND), Fate::LoseAnswer] {
         let mut world = World::new();
-        let a = world.service();
-        let leader = world.elect(a, "e");
-        world.stall_stream(a);
-        world.once(What::KeepAlive, renewal);
-        world.run_until("a renewal", |w| w.count(What::KeepAlive) == 1);
-        world.run(100 * MS);
+        let leader = renewing(&mut world, renewal);
+        world.stall_stream(leader.service);
         world.revoke_lease(leader);
         world.once(What::Value, Fate::LoseAnswer);
-        let second = world.campaign(a, "f");
+        let second = world.campaign(leader.service, "f");
         world.run(10 * MS);
         assert!(!world.is_leader(leader), "{renewal:?}");
         world.expect_event(second, State::Follower);
@@ -317,16 +319,12 @@ fn what_a_renewal_says_counts_for_nothing_once_a_join_has_said_that_the_lease_is
 #[test]
 fn whether_a_lease_is_gone_is_asked_again_no_later_for_a_renewal_that_is_answered_meanwhile() {
     let mut world = World::new();
-    let a = world.service();
-    let leader = world.elect(a, "e");
-    world.stall_stream(a);
-    world.once(What::KeepAlive, Fate::Slow(SECOND));
-    world.run_until("a renewal", |w| w.count(What::KeepAlive) == 1);
-    let sent = world.now;
-    world.run(100 * MS);
+    let leader = renewing(&mut world, Fate::Slow(SECOND));
+    let sent = world.now - 100 * MS;
+    world.stall_stream(leader.service);
     world.revoke_lease(leader);
     world.once(What::Value, Fate::Refuse(Failure::NotSent));
-    world.campaign(a, "f");
+    world.campaign(leader.service, "f");
     world.expect_loss(leader, Code::LeaseRevoked);
     assert!(world.now - sent < SECOND + 10 * MS, "{} ms", (world.now - sent) / MS);
 }

@@ -15,6 +15,7 @@ use super::wire::{Event, Stream};
 use crate::clock::{MS, Nanos, SECOND};
 use crate::config::Namespace;
 use crate::election::backoff::Random;
+use crate::election::session::Session;
 use crate::election::{CallId, Candidacy, Core, Input, ReadKind, Reply, ReplyId, Settings};
 use crate::error::{Code, Error};
 use crate::events::{Observation, State, Status, SubscriptionId};
@@ -156,6 +157,10 @@ pub(super) fn candidacy(election: &str) -> Candidacy {
         step_down_margin: Duration::ZERO,
         wait_limit: None,
     }
+}
+
+fn session_of(core: &Core, id: SubscriptionId) -> Option<&Session> {
+    core.sessions.get(&core.place(id)?.1)
 }
 
 impl World {
@@ -572,7 +577,7 @@ impl World {
         for process in &mut self.processes {
             process.told_gone.clear();
             for (&id, life) in process.lives.iter_mut().filter(|_| former != self.etcd.cluster_id) {
-                let session = process.core.place(id).and_then(|(_, session)| process.core.sessions.get(&session));
+                let session = session_of(&process.core, id);
                 // Said to be gone, it was before a backup brought it back.
                 life.bereaved = session.is_some_and(|session| leases.contains(&session.lease) && !session.missing);
             }
@@ -584,7 +589,7 @@ impl World {
     pub(super) fn end_bereavement(&mut self, service: Service, lease: LeaseId) {
         let Process { core, lives, .. } = self.process(service);
         for (&id, life) in lives {
-            let session = core.place(id).and_then(|(_, session)| core.sessions.get(&session));
+            let session = session_of(core, id);
             life.bereaved &= session.is_none_or(|session| session.lease != lease);
         }
     }

@@ -132,8 +132,8 @@ impl Etcd {
         if config.password.is_some() && config.username.is_none() {
             return Err(StoreError::new(Failure::Refused, "password is set, but username is not"));
         }
-        let is_secure = endpoints.iter().any(|endpoint| endpoint.tls);
-        let system = if is_secure { tls::system_authorities(&config)? } else { Vec::new() };
+        let by_system = config.ca_file.is_none() && endpoints.iter().any(|endpoint| endpoint.tls);
+        let system = if by_system { tls::system_authorities()? } else { Vec::new() };
         for endpoint in &endpoints {
             connection::transport(&config, &system, endpoint)?;
         }

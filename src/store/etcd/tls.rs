@@ -13,12 +13,9 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use super::EtcdConfig;
 use crate::store::{Failure, StoreError};
 
-/// The authorities that the system trusts, where the options name none. Where they are the environment may say, which is
-/// not to be read on the library's thread: another one may be changing it.
-pub(super) fn system_authorities(config: &EtcdConfig) -> Result<Vec<TrustAnchor<'static>>, StoreError> {
-    if config.ca_file.is_some() {
-        return Ok(Vec::new());
-    }
+/// The authorities that the system trusts. Where they are the environment may say, which is not to be read on the library's
+/// thread: another one may be changing it.
+pub(super) fn system_authorities() -> Result<Vec<TrustAnchor<'static>>, StoreError> {
     let found = load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);

@@ -154,10 +154,10 @@ func (o *Outbox[T]) watch() {
 func (o *Outbox[T]) sendHeld() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.held != nil && o.mustWait(*o.held) {
-		return false
-	}
 	if o.held != nil {
+		if o.mustWait(*o.held) {
+			return false
+		}
 		o.send(*o.held)
 		o.held = nil
 	}

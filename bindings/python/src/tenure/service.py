@@ -181,7 +181,7 @@ class Service:
             call(library.tenure_service_close, self._puller.service.pointer, timeout_ms)
 
         interruptible(work)
-        self._puller.finish(CALLBACK_S if timeout is None else max(timeout - (monotonic() - start), 0))
+        self._puller.finish(CALLBACK_S if timeout is None else timeout - (monotonic() - start))
 
     def __enter__(self) -> Self:
         return self
