@@ -511,8 +511,14 @@ def main() -> int:
     etcdctl = shutil.which(arguments.etcdctl)
     if not etcdctl:
         parser.error(f"no program {arguments.etcdctl}")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    ends: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        ends.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
 
     folder = tempfile.mkdtemp(prefix="tenure-demo-")
     demo = Demo(arguments.endpoint, commands, etcdctl, folder)
@@ -520,8 +526,11 @@ def main() -> int:
         line, status = demo.run()
     except (Failed, OSError, subprocess.SubprocessError) as failure:
         line, status = f"demo: failed: {failure}", 1
-    except KeyboardInterrupt:
-        line, status = "demo: failed: interrupted", 130
+    except (KeyboardInterrupt, RuntimeError):
+        # In the middle of a wait, threading makes a RuntimeError of it: the lock is free at that moment.
+        if not ends:
+            raise
+        line, status = "demo: failed: interrupted", 128 + ends[0]
     finally:
         demo.kill_all()
         shutil.rmtree(folder, ignore_errors=True)
