@@ -59,6 +59,27 @@ def test_exit_right_after_starting() -> None:
     run_often("s = opened(); c = s.campaign('x'); o = s.observe('x')")
 
 
+def test_exit_while_another_thread_opens() -> None:
+    run_often(
+        """
+from tenure import _puller
+entered = threading.Event()
+class LateThread(threading.Thread):
+    def start(self):
+        if self.name == "tenure-events":
+            entered.set()
+            _puller._ended.wait()
+            # As long as closing the service takes, and more.
+            time.sleep(0.2)
+        super().start()
+opening = threading.Thread(target=opened, daemon=True)
+threading.Thread = LateThread
+opening.start()
+entered.wait(20)
+""",
+    )
+
+
 def test_exit_inside_a_callback() -> None:
     run_often(
         """

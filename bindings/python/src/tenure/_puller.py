@@ -75,12 +75,15 @@ class Puller:
         # By the user_data that their events carry: that is known before the first of them may come, a handle isn't.
         self._mailboxes: dict[int, Mailbox[Any]] = {}
         self._thread = threading.Thread(target=self._run, name="tenure-events", daemon=True)
+        # What the end of the interpreter waits for: a thread can't be joined while it is being started.
+        self._done = threading.Event()
         # First, since a Ctrl-C may come when the thread runs already.
         _open_pullers.add(self)
         try:
             self._thread.start()
         except RuntimeError:
             _open_pullers.discard(self)
+            self._done.set()
             raise
         _end_with_multiprocessing()
 
@@ -117,6 +120,12 @@ class Puller:
                 raise PendingError("close: a callback has not returned yet")
 
     def _run(self) -> None:
+        try:
+            self._pull()
+        finally:
+            self._done.set()
+
+    def _pull(self) -> None:
         event, error = POINTER(EventStruct)(), ErrorPointer()
         while True:
             code = library.tenure_service_next_event(self.service.pointer, -1, byref(event), byref(error))
@@ -183,7 +192,7 @@ def _close_all() -> None:
             left = max(min(until - monotonic(), timeout), 0)
             library.tenure_service_close(puller.service.pointer, int(left * 1000), None)
     for puller in mine:
-        puller._thread.join(max(until - monotonic(), 0))
+        puller._done.wait(max(until - monotonic(), 0))
 
 
 atexit.register(_close_all)
