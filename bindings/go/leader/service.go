@@ -26,7 +26,7 @@ var (
 // empty one is "default". Errors other than those named are [*tenure.Error].
 type LeaderService interface {
 	// Close withdraws from every election and closes every channel. It waits for etcd to confirm, for at most the resign
-	// timeout. Closing again is fine.
+	// timeout. Closing again is fine; everything else fails from then on, with an error that is tenure.ErrClosed.
 	Close() error
 
 	// Campaign stands for election. The channel tells how it goes: Follower first; Leader when elected; Error, and then
@@ -129,11 +129,11 @@ func (s *service) Campaign(electionID string, options CampaignOptions) (<-chan S
 }
 
 func (s *service) Resign(electionID string) error {
+	if s.closed.Load() {
+		return &tenure.Error{Code: tenure.ErrClosed, Message: "the service is closed"}
+	}
 	resigning := s.campaign(electionID)
 	if resigning == nil {
-		if s.closed.Load() {
-			return &tenure.Error{Code: tenure.ErrClosed, Message: "the service is closed"}
-		}
 		return nil
 	}
 	resigning.resigned.Store(true)

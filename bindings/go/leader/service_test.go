@@ -188,6 +188,9 @@ func TestResigningWhileClosing(t *testing.T) {
 		resigned := make(chan error, 1)
 		go func() { resigned <- service.Resign("e") }()
 		must(t, service.Close())
+		if err := service.Resign("e"); !errors.Is(err, tenure.ErrClosed) {
+			t.Fatalf("round %d: resigning after Close: %v", round, err)
+		}
 		if err := <-resigned; err != nil && !errors.Is(err, tenure.ErrClosed) {
 			t.Fatal(err)
 		}
