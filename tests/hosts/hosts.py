@@ -29,8 +29,9 @@ from typing import Any
 
 # A run that takes longer hangs.
 LIMIT_S = 120
-# What ends abruptly has a lease of 2 s; etcd looks twice a second for leases that are over, and more slowly when busy.
-LEASE_S = 6
+# What ends abruptly has a lease of 2 s, and of 10 s where that is for want of memory; etcd looks twice a second for leases
+# that are over, and more slowly when busy.
+LEASE_S = 15
 
 # Failures of one ending that are shown.
 SHOWN = 3
@@ -160,6 +161,11 @@ class Etcd:
     def leases(self) -> list[int]:
         return [int(lease["ID"]) for lease in self.ask("/v3/lease/leases", {}).get("leases", [])]
 
+    def times_of(self, lease: int) -> str:
+        """For how long it was granted, and how much of that is left."""
+        told = self.ask("/v3/lease/timetolive", {"ID": str(lease)})
+        return f"granted for {told.get('grantedTTL', 0)} s, of which {told.get('TTL', 0)} s are left"
+
 
 @dataclass
 class Tally:
@@ -246,7 +252,8 @@ class Campaign:
         while True:
             keys, leases = self.etcd.keys("_ld/"), self.etcd.leases()
             if not (keys or leases) or time.monotonic() > until:
-                return [f"key {key} with lease {lease:x}" for key, lease in keys] + [f"lease {one:x}" for one in leases]
+                left = [f"lease {lease:x}, {self.etcd.times_of(lease)}," for lease in leases]
+                return [f"key {key} with lease {lease:x}" for key, lease in keys] + left
             time.sleep(0.1)
 
 
