@@ -514,13 +514,14 @@ static int next_descriptor(void) {
 }
 
 /* Opens, and leads if that works; what it answers. */
-static tenure_code try_to_lead(const char *endpoints, const char *dial_timeout) {
+static tenure_code try_to_lead(const char *endpoints, const char *dial_timeout, const char *ttl) {
     tenure_options *options = new_options();
     tenure_error *why = NULL;
     WORKS(tenure_options_set(options, "endpoints", endpoints, &err));
     WORKS(tenure_options_set(options, "service", "c-tests", &err));
     WORKS(tenure_options_set(options, "environment", environment, &err));
     WORKS(tenure_options_set(options, "dial_timeout", dial_timeout, &err));
+    WORKS(tenure_options_set(options, "ttl", ttl, &err));
     tenure_code code = tenure_service_open(options, &service, &why);
     tenure_options_free(options);
     if (code == TENURE_OK) {
@@ -535,16 +536,16 @@ static tenure_code try_to_lead(const char *endpoints, const char *dial_timeout) 
 }
 
 /* With too few of something the answer is one of two, and all is well once there is enough. */
-static void try_with(int what, rlim_t few, const char *endpoints) {
+static void try_with(int what, rlim_t few, const char *endpoints, const char *ttl) {
     rlim_t before = limit(what, few);
-    tenure_code code = try_to_lead(endpoints, "2s");
+    tenure_code code = try_to_lead(endpoints, "2s", ttl);
     limit(what, before);
     CHECK(code == TENURE_OK || code == TENURE_SYSTEM || code == TENURE_UNAVAILABLE);
-    CHECK(try_to_lead(endpoints, "30s") == TENURE_OK);
+    CHECK(try_to_lead(endpoints, "30s", ttl) == TENURE_OK);
 }
 
 static void few_descriptors(void) {
-    try_with(RLIMIT_NOFILE, (rlim_t)(next_descriptor() + run % 9), etcd());
+    try_with(RLIMIT_NOFILE, (rlim_t)(next_descriptor() + run % 9), etcd(), LONG);
 }
 
 /* A connection that breaks while there are no descriptors: the term goes on when there are some in time, and else is
@@ -590,7 +591,7 @@ static const char *etcd_by_name(void) {
 
 static void few_threads(void) {
     be_somebody();
-    try_with(RLIMIT_NPROC, (rlim_t)(1 + run % 4), run % 2 == 0 ? etcd() : etcd_by_name());
+    try_with(RLIMIT_NPROC, (rlim_t)(1 + run % 4), run % 2 == 0 ? etcd() : etcd_by_name(), LONG);
 }
 
 static void no_threads_to_reconnect(void) {
@@ -614,8 +615,9 @@ static rlim_t memory_used(void) {
     return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
 }
 
+/* May abort while it leads. */
 static void little_memory(void) {
-    try_with(RLIMIT_AS, memory_used() + (rlim_t)(run % 64) * 131072, etcd());
+    try_with(RLIMIT_AS, memory_used() + (rlim_t)(run % 64) * 131072, etcd(), "2s");
 }
 
 static void no_memory_while_leading(void) {

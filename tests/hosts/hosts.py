@@ -29,9 +29,8 @@ from typing import Any
 
 # A run that takes longer hangs.
 LIMIT_S = 120
-# What ends abruptly has a lease of 2 s, and of 10 s where that is for want of memory; etcd looks twice a second for leases
-# that are over, and more slowly when busy.
-LEASE_S = 15
+# What ends abruptly has a lease of 2 s; etcd looks twice a second for leases that are over, and more slowly when busy.
+LEASE_S = 6
 
 # Failures of one ending that are shown.
 SHOWN = 3
