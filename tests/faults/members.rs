@@ -46,11 +46,15 @@ impl Way {
     }
 }
 
+/// Seconds. The members may take more than one round of 1 to 2 s to elect another raft leader, a member looks for it
+/// once a second, and a third of the lease may have passed before.
+const ELECTION_TTL_S: u32 = 15;
+
 fn leads_on_when_its_member_stops(is_raft_leader: bool) {
     let cluster = Stage::cluster();
     let way = Way::to(&cluster);
-    let leader = Candidate::lead(&way.endpoints(), 6);
-    let follower = Candidate::stand(&cluster.endpoints(), 6);
+    let leader = Candidate::lead(&way.endpoints(), ELECTION_TTL_S);
+    let follower = Candidate::stand(&cluster.endpoints(), ELECTION_TTL_S);
     eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
     let (token, member) = (leader.campaign.token(), way.member());
     cluster.move_leader(if is_raft_leader { member } else { (member + 1) % 3 });
@@ -98,8 +102,8 @@ fn a_follower_takes_over_when_the_member_that_it_watches_stops() {
 #[test]
 fn a_leader_leads_on_when_the_raft_leader_moves_and_when_it_is_killed() {
     let cluster = Stage::cluster();
-    let leader = Candidate::lead(&cluster.endpoints(), 5);
-    let follower = Candidate::stand(&cluster.endpoints(), 5);
+    let leader = Candidate::lead(&cluster.endpoints(), ELECTION_TTL_S);
+    let follower = Candidate::stand(&cluster.endpoints(), ELECTION_TTL_S);
     eventually("two candidates", || queue(&cluster.members[0]).len() == 2);
     let token = leader.campaign.token();
     let first = cluster.leader();

@@ -208,13 +208,13 @@ fn leaders_of_every_language_whose_answers_vanish_are_lost_and_succeeded() {
 #[test]
 fn leaders_of_every_language_lead_on_while_members_stop_and_are_killed() {
     let stage = Stage::cluster();
-    let queues = hardy_queues(&stage, 8);
+    let queues = hardy_queues(&stage, 10);
     let first = stage.leader();
     stage.members[(first + 1) % 3].stop();
-    pass(Duration::from_secs(3));
+    pass(Duration::from_secs(4));
     stage.members[(first + 1) % 3].cont();
     stage.members[first].kill();
-    pass(Duration::from_secs(3));
+    pass(Duration::from_secs(4));
     stage.members[first].restart();
     for queue in queues {
         queue.assert_unchanged();
