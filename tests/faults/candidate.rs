@@ -156,6 +156,13 @@ pub(crate) fn renewed(candidate: &Candidate) {
     eventually("a renewal", || end() > before);
 }
 
+/// Until the next renewal is about to be sent, a third of the time to live after the last one.
+pub(crate) fn renewal_is_near(candidate: &Candidate, ttl_s: u32) {
+    renewed(candidate);
+    let due = candidate.campaign.remaining().saturating_sub(Duration::from_secs(ttl_s.into()) / 3);
+    eventually("the next renewal is near", || candidate.campaign.remaining() < due + Duration::from_millis(100));
+}
+
 /// Create revisions of the candidates' keys at the server, in the order of the queue.
 pub(crate) fn queue(server: &Server) -> Vec<i64> {
     queue_of(server, PREFIX)

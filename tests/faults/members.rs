@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tenure::{Code, State};
 
-use crate::candidate::{Candidate, LIMIT, eventually, options, queue, renewed};
+use crate::candidate::{Candidate, LIMIT, eventually, options, queue, renewal_is_near, renewed};
 use crate::stage::{Stage, record};
 use crate::support::{Cluster, Proxy};
 
@@ -108,7 +108,8 @@ fn a_leader_leads_on_when_the_raft_leader_moves_and_when_it_is_killed() {
     let token = leader.campaign.token();
     let first = cluster.leader();
     cluster.move_leader((first + 1) % 3);
-    renewed(&leader);
+    // The renewal, and with it the follower's, falls into the election.
+    renewal_is_near(&leader, ELECTION_TTL_S);
     cluster.members[(first + 1) % 3].kill();
     renewed(&leader);
     assert_ne!(cluster.leader_seen_by(first), (first + 1) % 3);

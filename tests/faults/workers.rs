@@ -208,6 +208,7 @@ fn leaders_of_every_language_whose_answers_vanish_are_lost_and_succeeded() {
 #[test]
 fn leaders_of_every_language_lead_on_while_members_stop_and_are_killed() {
     let stage = Stage::cluster();
+    // A renewal falls into each of the two pauses of 4 s, and what then is left of the lease outlasts an election.
     let queues = hardy_queues(&stage, 10);
     let first = stage.leader();
     stage.members[(first + 1) % 3].stop();
