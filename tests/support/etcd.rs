@@ -147,7 +147,10 @@ impl Drop for Server {
     /// What a test that fails has to tell of its servers.
     fn drop(&mut self) {
         if thread::panicking() {
-            println!("the end of the log of etcd {}, {}:\n{}", self.name, self.endpoint(), self.log_tail(400));
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(400)..].join("\n");
+            println!("the end of the log of etcd {}, {}:\n{end}", self.name, self.endpoint());
         }
     }
 }
@@ -215,7 +218,7 @@ impl Server {
         match running.as_ref().unwrap().signs.recv_timeout(START_LIMIT) {
             Ok(Sign::Ready) => true,
             Ok(Sign::PortTaken) => false,
-            Err(error) => panic!("etcd {} did not start: {error}\n{}", self.name, self.log_tail(20)),
+            Err(error) => panic!("etcd {} did not start: {error}", self.name),
         }
     }
 
@@ -272,7 +275,7 @@ impl Server {
     /// Starts the server on its data and ports again, after killing it if it runs, and waits until it answers.
     pub fn restart(&self) {
         self.respawn();
-        assert!(self.wait_ready(), "the port of {} is taken\n{}", self.name, self.log_tail(20));
+        assert!(self.wait_ready(), "the port of {} is taken", self.name);
     }
 
     /// As [`Server::restart`], with all data lost: the same cluster by its id, as after restoring an older backup.
@@ -304,12 +307,6 @@ impl Server {
 
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("log")
-    }
-
-    fn log_tail(&self, most: usize) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(most)..].join("\n")
     }
 
     /// Runs `etcdctl` against this server as its administrator and gives what it printed; it has to succeed.
